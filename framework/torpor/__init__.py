@@ -1,0 +1,65 @@
+"""Event-driven services that sleep at zero and wake at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torpor.contract.event import Command, Event
+    from torpor.kernel.errors import ConfigurationError, TorporError
+    from torpor.kernel.message import Message
+    from torpor.kernel.outcome import Park
+    from torpor.kernel.retry import Retry
+    from torpor.runtime.dependency import Depends
+    from torpor.runtime.ids import new_id
+    from torpor.runtime.router import Router
+    from torpor.runtime.service import Service
+    from torpor.runtime.tx import Tx
+
+__all__ = [
+    "Command",
+    "ConfigurationError",
+    "Depends",
+    "Event",
+    "Message",
+    "Park",
+    "Retry",
+    "Router",
+    "Service",
+    "TorporError",
+    "Tx",
+    "__version__",
+    "new_id",
+]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Command": "torpor.contract.event",
+    "ConfigurationError": "torpor.kernel.errors",
+    "Depends": "torpor.runtime.dependency",
+    "Event": "torpor.contract.event",
+    "Message": "torpor.kernel.message",
+    "Park": "torpor.kernel.outcome",
+    "Retry": "torpor.kernel.retry",
+    "Router": "torpor.runtime.router",
+    "Service": "torpor.runtime.service",
+    "TorporError": "torpor.kernel.errors",
+    "Tx": "torpor.runtime.tx",
+    "new_id": "torpor.runtime.ids",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'torpor' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,1 @@
+"""Typed contracts of payloads, and how they become bytes and back."""

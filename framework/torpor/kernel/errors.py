@@ -1,0 +1,65 @@
+"""Every error that Torpor raises on purpose. One root; a message says what, what was expected, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+class TorporError(Exception):
+    """The root of Torpor's errors."""
+
+
+class ConfigurationError(TorporError):
+    """Mistakes in a declaration or in the settings, collected and told together, before any connection is opened."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        head = "1 problem" if count == 1 else f"{count} problems"
+        super().__init__("\n".join([f"{head} to fix:", *(f"  {n}. {text}" for n, text in enumerate(self.problems, 1))]))
+
+
+class DecodeError(TorporError):
+    """Bytes that cannot become the event that the handler expects. The message is parked with its bytes."""
+
+
+class Rejected(TorporError):
+    """The broker refuses this message and always will (too large, no such topic, no permission)."""
+
+
+class BrokerUnavailable(TorporError):
+    """The broker does not answer. What was not confirmed is tried again."""
+
+
+class StoreUnavailable(TorporError):
+    """The database does not answer, or is locked by another process. The unit is tried again."""
+
+
+class StatementFailed(TorporError):
+    """The database refused a statement (syntax, constraint, type). The handler that sent it has failed."""
+
+
+class SchemaMismatch(TorporError):
+    """The database's tables are older or newer than this version of the code expects."""
+
+
+class UndeclaredEvent(TorporError):
+    """A handler published an event that its declaration does not name."""
+
+
+class LeaseLost(TorporError):
+    """Another process has taken over this duty; what the old holder writes is refused."""
+
+
+class NotRunning(TorporError):
+    """Something was asked of a service that has not started, or has stopped."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint that ends a sentence about an unknown name: `` Did you mean 'x'?`` or nothing."""
+    close = difflib.get_close_matches(name, sorted(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,14 @@
+"""Keys, lanes and shards. One hash for both: what shares a lane shares a shard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+if TYPE_CHECKING:
+    from torpor.kernel.message import Message
+
+
+def slot_of(message: Message, slots: int) -> int:
+    """The lane or shard of a message: by its key, or spread by its id when it has none."""
+    return crc32((message.id if message.key is None else message.key).encode()) % slots

@@ -1,0 +1,52 @@
+"""The unit's port: one transaction over a batch of deliveries."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from torpor.kernel.message import Message, ParkedMessage
+    from torpor.ports.statements import Statements
+
+
+class Admission:
+    """Which of a batch's messages are new to the binding, and which keys have a parked message before them."""
+
+    __slots__ = ("blocked", "fresh")
+
+    def __init__(self, fresh: Collection[str], blocked: Collection[str]) -> None:
+        self.fresh = fresh  # ids
+        self.blocked = blocked  # keys
+
+
+class Unit(Protocol):
+    """One open transaction. Not shared between tasks."""
+
+    statements: Statements
+
+    async def admit(self, binding: str, messages: Sequence[Message]) -> Admission:
+        """Enters the ids into the binding's inbox and tells which were not there, as the unit sees it."""
+        ...
+
+    async def claim(self, number: int) -> bool:
+        """Takes a due parked row out of the table; False when another has taken it or an operator holds it."""
+        ...
+
+    async def append(self, messages: Sequence[Message], parked: Sequence[ParkedMessage]) -> None:
+        """Adds to the outbox log, in order, and to the parked rows. Positions follow the order of commits. A parked
+        message that already has a number (it was claimed, and failed again) keeps it, and so its place."""
+        ...
+
+    async def savepoint(self) -> None:
+        """Marks a place to fall back to; a second call moves the mark."""
+        ...
+
+    async def rollback_to_savepoint(self) -> None:
+        """Takes back all that came after the mark, which stays."""
+        ...
+
+    async def commit(self) -> None:
+        """Makes it durable. When it raises StoreUnavailable it is unknown whether it was: the inbox will tell."""
+        ...

@@ -1,0 +1,209 @@
+"""Binding: every declaration is checked, and what is wrong is told together, before anything is opened."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from torpor.kernel.errors import ConfigurationError, did_you_mean
+from torpor.kernel.retry import Retry
+from torpor.runtime.injection import Inspector, location_of
+from torpor.runtime.plan import Handled, Plan, RouteBinding, SubscriberBinding, TickerBinding
+from torpor.runtime.publishing import named, returned
+from torpor.runtime.router import OnRoute, OnSchedule, OnTopic, RouteOptions, Router
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torpor.contract.event import Contract
+    from torpor.runtime.injection import Call
+    from torpor.runtime.router import Declaration
+    from torpor.runtime.service import Service
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_TOPIC = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_LONGEST_TOPIC = 200
+_IN_PATH = re.compile(r"{([A-Za-z_]\w*)(?::\w+)?}")
+_OWN_OPTIONS = frozenset({"name", "publishes", "tags"})
+
+
+def bind(service: Service) -> Plan:
+    """Checks a service whole, and returns how it runs. Raises ConfigurationError with every mistake."""
+    return _Binder(service).bind()
+
+
+class _Binder:
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.problems: list[str] = []
+        self.subscribers: list[SubscriberBinding] = []
+        self.routes: list[RouteBinding] = []
+        self.tickers: list[TickerBinding] = []
+        self.lifespans: list[Callable[[], Any]] = [f for router, _, _ in _routers(service) for f in router.lifespans]
+        self.inspector = Inspector(self.lifespans)
+        self._taken: dict[tuple[str, ...], Handled] = {}
+
+    def bind(self) -> Plan:
+        if not _NAME.fullmatch(self.service.name):
+            self.problems.append(
+                f"Service {self.service.name!r} has a name that topics and databases cannot carry. "
+                "Use lower-case letters, digits, - and _, with a letter first."
+            )
+        for function in self.lifespans:
+            if not inspect.isasyncgenfunction(function) or inspect.signature(function).parameters:
+                name, where = getattr(function, "__qualname__", function), location_of(function)
+                self.problems.append(
+                    f"Lifespan {name!r} ({where}) must be an async generator without parameters: "
+                    "async def ...() -> AsyncIterator[T]: ... yield value"
+                )
+        for router, prefix, tags in _routers(self.service):
+            for declaration in router.declarations:
+                self._bind_one(declaration, prefix, tags)
+        problems = self.problems + self.inspector.problems
+        if problems:
+            raise ConfigurationError(problems)
+        return Plan(
+            self.service,
+            subscribers=self.subscribers,
+            routes=self.routes,
+            tickers=self.tickers,
+            lifespans=self.lifespans,
+        )
+
+    def _bind_one(self, declaration: Declaration, prefix: str, tags: tuple[str, ...]) -> None:
+        function, source = declaration.function, declaration.source
+        if not inspect.iscoroutinefunction(function):
+            self._tell(declaration, "is no coroutine. Declare it with `async def`; call blocking code in a thread.")
+            return
+        if isinstance(source, OnTopic):
+            self._bind_topic(declaration, source)
+        elif isinstance(source, OnRoute):
+            self._bind_route(declaration, source, prefix, tags)
+        else:
+            self._bind_schedule(declaration, source)
+
+    def _bind_topic(self, declaration: Declaration, source: OnTopic) -> None:
+        contract = source.contract
+        if not self._check_contract(declaration, contract):
+            return
+        topic = contract.__torpor_topic__ or ""
+        group = source.group or self.service.name
+        if source.group is not None and not _NAME.fullmatch(source.group):
+            self._tell(declaration, f"has the group {group!r}. Use lower-case letters, digits, - and _.")
+        call = self.inspector.inspect(declaration.function, payload=contract)
+        handled = self._handled(declaration, call, returns_events=True)
+        self._take(
+            handled, ("topic", topic, group), f"listens to {topic!r} twice in the group {group!r}",
+            'A group handles a topic once. Remove one, or give it group="...".',
+        )  # fmt: skip
+        retry = source.retry
+        if not isinstance(retry, Retry):
+            self._tell(declaration, f"has retry={retry!r}. Give a value: retry=Retry(attempts=5).")
+            return
+        self.subscribers.append(SubscriberBinding(handled, contract, topic=topic, group=group, retry=retry))
+
+    def _bind_route(self, declaration: Declaration, source: OnRoute, prefix: str, tags: tuple[str, ...]) -> None:
+        path = prefix + source.path
+        call = self.inspector.inspect(declaration.function, is_route=True)
+        handled = self._handled(declaration, call, returns_events=False)
+        if not path.startswith("/"):
+            self._tell(declaration, f"has the path {path!r}. A path starts with '/'.")
+        if path.startswith("/-/"):
+            self._tell(declaration, f"has the path {path!r}. Paths under /-/ are Torpor's own; choose another.")
+        parameters = {parameter.name for parameter in call.foreign}
+        for name in _IN_PATH.findall(path):
+            if name not in parameters:
+                hint = did_you_mean(name, parameters)
+                self._tell(declaration, f"has {{{name}}} in its path, and no parameter of that name.{hint}")
+        known = RouteOptions.__annotations__
+        for option in source.options.keys() - known.keys():
+            self._tell(declaration, f"has an unknown option {option!r}.{did_you_mean(option, known)}")
+        self._take(
+            handled, ("route", source.method, path), f"answers {source.method} {path} twice", "Remove one.",
+        )  # fmt: skip
+        options: dict[str, Any] = {k: v for k, v in source.options.items() if k not in _OWN_OPTIONS}
+        options["tags"] = [*tags, *source.options.get("tags", ())]
+        self.routes.append(
+            RouteBinding(
+                handled,
+                method=source.method,
+                path=path,
+                options=options,
+                foreign=call.foreign,
+                returns=call.hints.get("return", inspect.Parameter.empty),
+            )
+        )
+
+    def _bind_schedule(self, declaration: Declaration, source: OnSchedule) -> None:
+        call = self.inspector.inspect(declaration.function)
+        handled = self._handled(declaration, call, returns_events=True)
+        self.tickers.append(TickerBinding(handled, source.schedule, retry=Retry()))
+
+    def _handled(self, declaration: Declaration, call: Call, *, returns_events: bool) -> Handled:
+        publishes = set(declaration.publishes)
+        if returns_events:
+            publishes |= self._returned(declaration, call)
+        if call.uses_tx:
+            publishes |= named(declaration.function)
+        for contract in publishes:
+            self._check_contract(declaration, contract)
+        handled = Handled(
+            f"{self.service.name}.{declaration.name}",
+            call,
+            service=self.service.name,
+            publishes=tuple(publishes),
+            location=location_of(declaration.function),
+        )
+        self._take(handled, ("name", handled.name), "has the name of another", 'Rename one, or give it name="...".')
+        return handled
+
+    def _returned(self, declaration: Declaration, call: Call) -> set[type[Contract]]:
+        if "return" not in declaration.function.__annotations__:
+            self._tell(declaration, "does not say what it returns. Annotate the events it publishes, or `-> None`.")
+            return set()
+        contracts, strange = returned(call.hints.get("return"))
+        for name in strange:
+            self._tell(declaration, f"returns {name!r}, which is no event. Expected an Event, a list of them, or None.")
+        return contracts
+
+    def _check_contract(self, declaration: Declaration, contract: type[Contract]) -> bool:
+        """Whether a contract can be sent: it has a topic, and its key is one of its fields."""
+        name = getattr(contract, "__name__", repr(contract))
+        topic = getattr(contract, "__torpor_topic__", None)
+        if topic is None:
+            self._tell(declaration, f'uses {name}, which has no topic. Write: class {name}(Event, topic="...").')
+            return False
+        if not _TOPIC.fullmatch(topic) or len(topic) > _LONGEST_TOPIC:
+            self._tell(
+                declaration,
+                f"uses {name}, whose topic is {topic!r}. Expected words of letters, digits, - and _, joined by dots.",
+            )
+            return False
+        key = contract.__torpor_key__
+        if key is not None and key not in contract.model_fields:
+            hint = did_you_mean(key, contract.model_fields)
+            self._tell(declaration, f"uses {name}, whose key {key!r} is none of its fields.{hint}")
+        return True
+
+    def _take(self, handled: Handled, claim: tuple[str, ...], what: str, remedy: str) -> None:
+        """Lets one handler have a topic in a group, a route, or a name."""
+        other = self._taken.setdefault(claim, handled)
+        if other is not handled:
+            self.problems.append(
+                f"Handler {handled.name!r} ({handled.location}) {what}: also {other.name!r} ({other.location}). {remedy}"
+            )
+
+    def _tell(self, declaration: Declaration, text: str) -> None:
+        name, where = f"{self.service.name}.{declaration.name}", location_of(declaration.function)
+        self.problems.append(f"Handler {name!r} ({where}) {text}")
+
+
+def _routers(router: Router, prefix: str = "", tags: tuple[str, ...] = ()) -> Iterator[tuple[Router, str, tuple[str, ...]]]:
+    prefix, tags = prefix + router.prefix, tags + router.tags
+    yield router, prefix, tags
+    for inner in router.routers:
+        yield from _routers(inner, prefix, tags)
+
+

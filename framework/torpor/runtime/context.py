@@ -1,0 +1,77 @@
+"""What the parts of one running service share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from torpor.ports.clock import Clock
+    from torpor.runtime.metrics import Metrics
+    from torpor.runtime.tx import Envelope
+
+
+class Health:
+    """What is known of each part: nothing wrong, or the reason why it does not work."""
+
+    def __init__(self, tell: Callable[[str, str | None], None]) -> None:
+        self.reasons: dict[str, str | None] = {}
+        self._tell = tell
+
+    def report(self, part: str, reason: str | None) -> None:
+        """Notes a part's state, and tells when it has changed."""
+        if self.reasons.get(part, "") != reason:
+            is_news = reason is not None or self.reasons.get(part) is not None
+            self.reasons[part] = reason
+            if is_news:
+                self._tell(part, reason)
+
+    @property
+    def is_good(self) -> bool:
+        """Whether every part works."""
+        return not any(self.reasons.values())
+
+    def watch(self, part: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs background work; when it dies of an error, its part no longer works, and that is told."""
+        task = asyncio.create_task(work, name=part)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.report(task.get_name(), f"died of {type(error).__name__}: {error}")
+            logging.getLogger("torpor").error("%s died", task.get_name(), exc_info=error)
+
+    def status(self) -> dict[str, Any]:
+        """Each part, as JSON."""
+        return {part: {"ok": reason is None, "detail": reason or "ok"} for part, reason in sorted(self.reasons.items())}
+
+
+class Context:
+    """The clock, the numbers, the health and the lifespans' values of one running service."""
+
+    __slots__ = ("clock", "committed", "envelope", "health", "metrics", "resources")
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        health: Health,
+        envelope: Envelope,
+        committed: Callable[[int, int], None],
+    ) -> None:
+        self.clock = clock
+        self.metrics = metrics
+        self.health = health
+        self.envelope = envelope
+        self.committed = committed  # called after each commit with the numbers of outbox and of parked rows
+        self.resources: dict[Any, Any] = {}
+
+    def report(self, part: str, reason: str | None) -> None:
+        """Notes a part's state for readiness."""
+        self.health.report(part, reason)

@@ -1,0 +1,225 @@
+"""The host: one running service."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from torpor.kernel.errors import BrokerUnavailable, NotRunning, SchemaMismatch, StoreUnavailable
+from torpor.kernel.retry import wait_before
+from torpor.runtime.context import Context, Health
+from torpor.runtime.ids import new_id
+from torpor.runtime.injection import Scope
+from torpor.runtime.lane import Intake
+from torpor.runtime.metrics import Metrics
+from torpor.runtime.subscriber import Subscriber
+from torpor.runtime.tx import Envelope, Tx
+from torpor.runtime.unit import Units, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from torpor.kernel.message import Delivery
+    from torpor.ports.broker import Broker
+    from torpor.ports.clock import Clock
+    from torpor.ports.store import Store
+    from torpor.runtime.duty import Duty
+    from torpor.runtime.plan import Plan, RouteBinding
+
+_PING_EVERY = 2.0
+_STARTING = "starting"
+_STOPPING = "stopping"
+
+
+class Host:
+    """Runs one service on a broker and a store, from start to drain.
+
+    `start` returns at once and brings the service up in the background: a broker or a database that is not there is
+    waited for, and `is_ready` tells when all parts work.
+    """
+
+    def __init__(self, plan: Plan, *, broker: Broker, store: Store, clock: Clock, duties: Sequence[Duty] = ()) -> None:
+        self.plan = plan
+        self.broker = broker
+        self.store = store
+        self.clock = clock
+        self.duties = tuple(duties)
+        self.log = logging.getLogger(f"torpor.{plan.name}")
+        self.metrics = Metrics(plan.name)
+        self.health = Health(self._tell)
+        self.health.reasons["service"] = _STARTING
+        self._context = Context(
+            clock=clock,
+            metrics=self.metrics,
+            health=self.health,
+            envelope=Envelope(plan.name, new_id=new_id, time=self._now),
+            committed=self.committed,
+        )
+        self.deliverers: dict[str, Callable[[Delivery], None]] = {}
+        self._intakes: list[Intake] = []
+        self._subscribers: list[Subscriber] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._duty_tasks: list[asyncio.Task[None]] = []
+        self._exits = AsyncExitStack()
+        self._is_up = False
+
+    @property
+    def name(self) -> str:
+        """The service's name."""
+        return self.plan.name
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether every part works."""
+        return self.health.is_good
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way: no delivery in a lane, no duty with work to do."""
+        return not any(intake.under_way for intake in self._intakes) and all(duty.is_idle for duty in self.duties)
+
+    def status(self) -> dict[str, Any]:
+        """What readiness knows of each part, as JSON."""
+        return {"ready": self.is_ready, "parts": self.health.status()}
+
+    async def start(self) -> None:
+        """Enters the lifespans, and begins to bring the service up."""
+        for function in self.plan.lifespans:
+            manager = asynccontextmanager(function)()
+            self._context.resources[function] = await self._exits.enter_async_context(manager)
+        self._tasks.append(self.health.watch("service", self._bring_up()))
+
+    async def stop(self, seconds: float = 25.0) -> None:
+        """Drains: takes nothing new, finishes what is under way within so many seconds, lets go of everything."""
+        self.health.report("service", _STOPPING)
+        await _cancelled(self._tasks)
+        await asyncio.gather(*(subscriber.stop() for subscriber in self._subscribers))
+        drained = asyncio.gather(*(intake.drained() for intake in self._intakes))
+        done, _ = await asyncio.wait([asyncio.ensure_future(drained)], timeout=seconds)
+        if not done:
+            drained.cancel()
+            self.log.warning("stopped with %d messages unfinished after %g s; they will come again",
+                             sum(intake.under_way for intake in self._intakes), seconds)  # fmt: skip
+        for intake in self._intakes:
+            intake.abandon()
+        await _cancelled(self._duty_tasks)
+        if done and self._is_up:
+            await asyncio.gather(*(duty.finish(self) for duty in self.duties))
+        await self._exits.aclose()
+        await self.broker.stop()
+        await self.store.stop()
+
+    async def respond(self, binding: RouteBinding, arguments: dict[str, Any]) -> Any:
+        """Runs a route's handler; one that asks for `Tx` runs in a unit, and has committed when this returns."""
+        handled = binding.handled
+        numbers, started = self.metrics.of(handled.name), self.clock.time()
+        numbers.in_flight += 1
+        try:
+            if handled.call.uses_tx:
+                result = await self._respond_in_unit(binding, arguments)
+            else:
+                result = await handled.call.invoke(Scope(self._context.resources, tx=None), arguments)
+        except Exception:
+            numbers.failed += 1
+            raise
+        finally:
+            numbers.in_flight -= 1
+            numbers.seconds.observe(self.clock.time() - started)
+        numbers.done += 1
+        return result
+
+    def committed(self, published: int, parked: int) -> None:
+        """Tells the duties that a unit has committed so many outbox and parked rows."""
+        for duty in self.duties:
+            duty.committed(published, parked)
+
+    async def _respond_in_unit(self, binding: RouteBinding, arguments: dict[str, Any]) -> Any:
+        if self.health.reasons.get("store", _STARTING) is not None:
+            raise NotRunning(f"The database of {self.name!r} is not there yet: {self.health.reasons.get('store', _STARTING)}")
+        context = self._context
+        async with self.store.unit() as unit:
+            tx = Tx(unit, binding.handled, envelope=context.envelope, message=None)
+            try:
+                result = await binding.handled.call.invoke(Scope(context.resources, tx=tx), arguments)
+                await tx.flush()
+            finally:
+                await tx.close()
+            if tx.published:
+                await unit.append(tx.published, [])
+            await unit.commit()
+        self.committed(len(tx.published), 0)
+        return result
+
+    async def _bring_up(self) -> None:
+        await self._until("store", self.store.start)
+        if self.plan.topics:
+            await self._until("broker", self.broker.start)
+            await self._until("broker", lambda: self.broker.declare(self.plan.topics, ()))
+        for binding in self.plan.subscribers:
+            work = Work(binding.handled, binding.contract, binding.retry)
+            units = Units(work, self.store, self._context)
+            subscriber = Subscriber(binding, units, broker=self.broker, context=self._context)
+            self._take_in(binding.handled.name, subscriber.intake)
+            self._subscribers.append(subscriber)
+            subscriber.start()
+        for ticker in self.plan.tickers:
+            units = Units(Work(ticker.handled, None, ticker.retry), self.store, self._context)
+            spawn = partial(self.health.watch, ticker.handled.name)
+            self._take_in(ticker.handled.name, Intake(units.run, spawn=spawn))
+        self._duty_tasks += [self.health.watch(type(duty).__name__.lower(), duty.run(self)) for duty in self.duties]
+        self._is_up = True
+        self.health.report("service", None)
+        self.log.info("%s is up", self.name)
+        while True:
+            await self.clock.sleep(_PING_EVERY)
+            await self._ping()
+
+    def _take_in(self, name: str, intake: Intake) -> None:
+        self._intakes.append(intake)
+        self.deliverers[name] = intake.put
+
+    async def _until(self, part: str, begin: Callable[[], Awaitable[None]]) -> None:
+        """Tries until a part works, telling why it does not."""
+        failures = 0
+        while True:
+            try:
+                await begin()
+            except (BrokerUnavailable, StoreUnavailable, SchemaMismatch) as error:
+                failures += 1
+                self.health.report(part, str(error))
+                await self.clock.sleep(wait_before(failures))
+            else:
+                self.health.report(part, None)
+                return
+
+    async def _ping(self) -> None:
+        pings = {"store": self.store.ping}
+        if self.plan.topics:
+            pings["broker"] = self.broker.ping
+        for part, ping in pings.items():
+            try:
+                await ping()
+            except (BrokerUnavailable, StoreUnavailable) as error:
+                self.health.report(part, str(error))
+            else:
+                self.health.report(part, None)
+
+    def _tell(self, part: str, reason: str | None) -> None:
+        if reason is None:
+            self.log.info("%s works again", part)
+        elif reason not in (_STARTING, _STOPPING):
+            self.log.warning("%s does not work: %s", part, reason)
+
+    def _now(self) -> str:
+        return datetime.fromtimestamp(self.clock.time(), UTC).isoformat().replace("+00:00", "Z")
+
+
+async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    tasks.clear()

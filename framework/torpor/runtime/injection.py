@@ -1,0 +1,195 @@
+"""How a function's parameters are filled: found out once, at binding, and followed at each call."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+from torpor.kernel.message import Message
+from torpor.runtime.dependency import Depends
+from torpor.runtime.tx import Tx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+class Scope:
+    """One handler call: what its parameters are filled from, and what is closed when it ends."""
+
+    __slots__ = ("_exits", "_values", "message", "payload", "resources", "tx")
+
+    def __init__(self, resources: Mapping[Any, Any], *, tx: Tx | None, payload: Any = None) -> None:
+        self.resources = resources
+        self.tx = tx
+        self.payload = payload
+        self.message: Message | None = None if tx is None else tx.message
+        self._values: dict[Any, Any] = {}
+        self._exits: AsyncExitStack | None = None
+
+    async def resolve(self, call: Call) -> Any:
+        """The value of a dependency, made once in this scope."""
+        function = call.function
+        if function in self.resources:
+            return self.resources[function]
+        if function not in self._values:
+            self._values[function] = await self._enter(call, await call.arguments(self, {}))
+        return self._values[function]
+
+    async def _enter(self, call: Call, arguments: dict[str, Any]) -> Any:
+        function = call.function
+        if inspect.isasyncgenfunction(function):
+            return await self._stack().enter_async_context(asynccontextmanager(function)(**arguments))
+        if inspect.isgeneratorfunction(function):
+            return self._stack().enter_context(contextmanager(function)(**arguments))
+        value = function(**arguments)
+        return await value if inspect.isawaitable(value) else value
+
+    def _stack(self) -> AsyncExitStack:
+        if self._exits is None:
+            self._exits = AsyncExitStack()
+        return self._exits
+
+    async def close(self, error: BaseException | None) -> None:
+        """Ends the generators among the dependencies, in reverse; they see the handler's error."""
+        if self._exits is not None:
+            await self._exits.__aexit__(type(error) if error else None, error, error.__traceback__ if error else None)
+
+
+class Call:
+    """A function, and what each of its parameters is filled with."""
+
+    __slots__ = ("depends", "foreign", "function", "hints", "message", "payload", "tx")
+
+    def __init__(self, function: Callable[..., Any], hints: Mapping[str, Any]) -> None:
+        self.function = function
+        self.hints = hints
+        self.payload: str | None = None
+        self.tx: str | None = None
+        self.message: str | None = None
+        self.depends: list[tuple[str, Call]] = []
+        self.foreign: list[inspect.Parameter] = []
+
+    @property
+    def uses_tx(self) -> bool:
+        """Whether the function, or one of its dependencies, asks for `Tx`."""
+        return self.tx is not None or any(call.uses_tx for _, call in self.depends)
+
+    async def arguments(self, scope: Scope, given: dict[str, Any]) -> dict[str, Any]:
+        """The arguments, those that are given and those that the scope fills."""
+        if self.payload is not None:
+            given[self.payload] = scope.payload
+        if self.tx is not None:
+            given[self.tx] = scope.tx
+        if self.message is not None:
+            given[self.message] = scope.message
+        for name, call in self.depends:
+            given[name] = await scope.resolve(call)
+        return given
+
+    async def invoke(self, scope: Scope, given: dict[str, Any]) -> Any:
+        """Calls the function in a scope, which is closed before this returns."""
+        try:
+            result = await self.function(**await self.arguments(scope, given))
+        except BaseException as error:
+            await scope.close(error)
+            raise
+        await scope.close(None)
+        return result
+
+
+class Inspector:
+    """Makes calls from functions, and collects what is wrong with them."""
+
+    def __init__(self, lifespans: typing.Collection[Any]) -> None:
+        self.problems: list[str] = []
+        self._lifespans = lifespans
+
+    def inspect(self, function: Callable[..., Any], *, payload: type | None = None, is_route: bool = False) -> Call:
+        """The call of a handler whose payload has a type, or of a route, whose other parameters FastAPI fills."""
+        hints = self._hints(function)
+        call = Call(function, hints or {})
+        if hints is None:
+            return call
+        self._fill(call, payload=payload, is_route=is_route, path=())
+        if payload is not None and call.payload is None and not call.foreign:
+            self._tell(function, f"takes no {payload.__name__}. Give it a parameter: event: {payload.__name__}.")
+        return call
+
+    def _fill(self, call: Call, *, payload: type | None, is_route: bool, path: tuple[Any, ...]) -> None:
+        function = call.function
+        for parameter in inspect.signature(function).parameters.values():
+            hint = call.hints.get(parameter.name, parameter.annotation)
+            depends = _depends_in(hint)
+            if depends is not None:
+                self._depend(call, parameter.name, depends, path=(*path, function))
+            elif hint is Tx:
+                call.tx = parameter.name
+            elif hint is Message:
+                call.message = parameter.name
+            elif payload is not None and hint is payload:
+                call.payload = parameter.name
+            elif is_route:
+                call.foreign.append(parameter.replace(annotation=hint))
+            elif parameter.default is inspect.Parameter.empty:
+                call.foreign.append(parameter)
+                self._tell(function, _unknown(parameter, hint, payload))
+
+    def _depend(self, call: Call, name: str, depends: Depends, *, path: tuple[Any, ...]) -> None:
+        function = depends.function
+        if function in path:
+            self._tell(call.function, f"depends on itself through {_name(function)!r}. Break the circle.")
+            return
+        hints = self._hints(function)
+        inner = Call(function, hints or {})
+        if hints is not None and function not in self._lifespans:
+            self._fill(inner, payload=None, is_route=False, path=path)
+        call.depends.append((name, inner))
+
+    def _hints(self, function: Callable[..., Any]) -> dict[str, Any] | None:
+        """A function's annotations, or None, told, when they cannot be read."""
+        target = function.__init__ if inspect.isclass(function) else function
+        try:
+            return typing.get_type_hints(target, include_extras=True)
+        except NameError as error:
+            self._tell(
+                function,
+                f"has an annotation that cannot be read: {error}. Import {error.name!r} at the top of its module, "
+                "outside `if TYPE_CHECKING`.",
+            )
+        except TypeError as error:
+            self._tell(function, f"has an annotation that cannot be read: {error}.")
+        return None
+
+    def _tell(self, function: Callable[..., Any], text: str) -> None:
+        self.problems.append(f"{_name(function)!r} ({location_of(function)}) {text}")
+
+
+def location_of(function: Callable[..., Any]) -> str:
+    """The file and line of a function, for a message."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else "built-in"
+
+
+def _name(function: Callable[..., Any]) -> str:
+    return getattr(function, "__qualname__", repr(function))
+
+
+def _depends_in(hint: Any) -> Depends | None:
+    if typing.get_origin(hint) is Annotated:
+        return next((extra for extra in hint.__metadata__ if isinstance(extra, Depends)), None)
+    return None
+
+
+def _unknown(parameter: inspect.Parameter, hint: Any, payload: type | None) -> str:
+    known = f"{payload.__name__}, Tx" if payload is not None else "Tx"
+    if isinstance(parameter.default, Depends):
+        return f"gives {parameter.name!r} a Depends as its default. Write {parameter.name}: Annotated[T, Depends(f)]."
+    if hint is inspect.Parameter.empty:
+        return f"does not say the type of {parameter.name!r}. Annotate it: {known}, Message, or Annotated[T, Depends(f)]."
+    shown = getattr(hint, "__name__", str(hint))
+    return (
+        f"asks for '{parameter.name}: {shown}', which Torpor cannot fill. "
+        f"Expected {known}, Message, or Annotated[{shown}, Depends(f)]."
+    )

@@ -1,0 +1,112 @@
+"""Lanes: in order for a key, side by side for different keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from torpor.kernel.keys import slot_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from typing import Any
+
+    from torpor.kernel.message import Delivery
+
+    Handle = Callable[[Sequence[Delivery]], Awaitable[None]]
+    Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+LANES = 16
+BATCH = 50
+WINDOW = 1000
+
+
+class Lane:
+    """A queue of deliveries whose keys share a hash. A lane that wakes takes all that waits, up to a batch."""
+
+    __slots__ = ("_handle", "_queue", "_task", "_wake")
+
+    def __init__(self, handle: Handle, spawn: Spawn) -> None:
+        self._handle = handle
+        self._queue: deque[Delivery] = deque()
+        self._wake = asyncio.Event()
+        self._task = spawn(self._run())
+
+    def put(self, delivery: Delivery) -> None:
+        self._queue.append(delivery)
+        self._wake.set()
+
+    def abandon(self) -> list[Delivery]:
+        """Stops at once; returns what was still queued."""
+        self._task.cancel()
+        left = list(self._queue)
+        self._queue.clear()
+        return left
+
+    async def _run(self) -> None:
+        queue = self._queue
+        while True:
+            while not queue:
+                self._wake.clear()
+                await self._wake.wait()
+            batch = [queue.popleft() for _ in range(min(BATCH, len(queue)))]
+            await self._handle(batch)
+
+
+class Intake:
+    """The way into one binding: lanes, how much may be under way, and what is done with the settled."""
+
+    def __init__(self, handle: Handle, *, spawn: Spawn, settled: Handle | None = None) -> None:
+        self._handle = handle
+        self._spawn = spawn
+        self._settled = settled
+        self._lanes: list[Lane | None] = [None] * LANES
+        self._under_way = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def under_way(self) -> int:
+        """How many deliveries were put in and are not settled."""
+        return self._under_way
+
+    async def room(self) -> int:
+        """Waits until something may be put in; returns how many."""
+        await self._room.wait()
+        return WINDOW - self._under_way
+
+    def put(self, delivery: Delivery) -> None:
+        """Queues a delivery in its key's lane."""
+        slot = slot_of(delivery.message, LANES)
+        lane = self._lanes[slot]
+        if lane is None:
+            lane = self._lanes[slot] = Lane(self._work, self._spawn)
+        self._under_way += 1
+        self._idle.clear()
+        if self._under_way >= WINDOW:
+            self._room.clear()
+        lane.put(delivery)
+
+    async def drained(self) -> None:
+        """Waits until all that was put in is settled."""
+        await self._idle.wait()
+
+    def abandon(self) -> None:
+        """Stops all lanes at once; what was not settled will come again."""
+        for lane in self._lanes:
+            if lane is not None:
+                lane.abandon()
+        self._lanes = [None] * LANES
+
+    async def _work(self, batch: Sequence[Delivery]) -> None:
+        await self._handle(batch)
+        if self._settled is not None:
+            await self._settled(batch)
+        self._under_way -= len(batch)
+        if self._under_way < WINDOW:
+            self._room.set()
+        if not self._under_way:
+            self._idle.set()

@@ -1,0 +1,76 @@
+"""What a handler publishes, read from its annotations and its code, without running it."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from typing import TYPE_CHECKING, Any
+
+from torpor.contract.event import Contract
+from torpor.kernel.outcome import Park
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_COLLECTIONS = (list, tuple, set, frozenset)
+
+
+def returned(hint: Any) -> tuple[set[type[Contract]], list[str]]:
+    """The contracts in a return annotation, and the names of what is neither a contract, `Park` nor None."""
+    found: set[type[Contract]] = set()
+    strange: list[str] = []
+    for part in _parts(hint):
+        if isinstance(part, type) and issubclass(part, Contract):
+            found.add(part)
+        elif part not in (None, type(None), Park, Ellipsis):
+            strange.append(getattr(part, "__name__", str(part)))
+    return found, strange
+
+
+def named(function: Callable[..., Any]) -> set[type[Contract]]:
+    """The contracts that a function's code names, directly or as an attribute of a module."""
+    function = inspect.unwrap(function)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return set()
+    names = set(_names(code))
+    scope = inspect.getclosurevars(function)
+    values = [value for name, value in {**scope.globals, **scope.nonlocals}.items() if name in names]
+    values += [getattr(value, name, None) for value in values if inspect.ismodule(value) for name in names]
+    return {value for value in values if _is_concrete(value)}
+
+
+def flattened(result: Any) -> list[Contract]:
+    """The events in what a handler returned."""
+    if result is None:
+        return []
+    if isinstance(result, _COLLECTIONS):
+        return [event for event in result if event is not None]
+    return [result]
+
+
+def _is_concrete(value: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, Contract) and value.__torpor_topic__ is not None
+
+
+def _parts(hint: Any) -> Iterator[Any]:
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        for part in typing.get_args(hint):
+            yield from _parts(part)
+    elif isinstance(origin, type) and issubclass(origin, _COLLECTIONS):
+        for part in typing.get_args(hint):
+            yield from _parts(part)
+    elif origin is typing.Annotated:
+        yield from _parts(typing.get_args(hint)[0])
+    else:
+        yield hint
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    yield from code.co_names
+    yield from code.co_freevars
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)

@@ -1,0 +1,46 @@
+"""The service: what a team deploys."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torpor.kernel.errors import ConfigurationError
+from torpor.runtime.router import Router
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+class Service(Router):
+    """Handlers with a name and a database of their own.
+
+    ```python
+    orders = Service("orders", migrations="migrations")
+    ```
+
+    `migrations` names a folder of `.sql` files, beside the module that makes the service; they are applied once, in
+    the order of their names. A file that ends in `.sqlite.sql` or `.postgres.sql` is for that database alone.
+    """
+
+    def __init__(
+        self, name: str, *, migrations: str | None = None, prefix: str = "", tags: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(prefix=prefix, tags=(name,) if tags is None else tags)
+        self.name = name
+        caller = sys._getframe(1).f_globals.get("__file__")  # noqa: SLF001  # the folder is meant beside that file
+        self._folder = None if migrations is None else Path(caller or ".").parent / migrations
+
+    def migrations(self) -> Mapping[str, str]:
+        """The service's own migrations: file name to SQL, in order of name."""
+        if self._folder is None:
+            return {}
+        if not self._folder.is_dir():
+            raise ConfigurationError(
+                [f"Service {self.name!r} names the migrations {self._folder}, which is no folder. Make it, or drop it."]
+            )
+        return {file.name: file.read_text("utf-8") for file in sorted(self._folder.glob("*.sql"))}
+
+    def __repr__(self) -> str:
+        return f"<Service {self.name}>"

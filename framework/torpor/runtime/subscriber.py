@@ -1,0 +1,94 @@
+"""The pull side: fetches deliveries of a binding, puts them in their lanes, acknowledges what is settled."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from torpor.kernel.errors import BrokerUnavailable
+from torpor.kernel.retry import wait_before
+from torpor.ports.consumer import Subscription
+from torpor.runtime.lane import BATCH, Intake
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torpor.kernel.message import Delivery
+    from torpor.ports.broker import Broker
+    from torpor.ports.consumer import Consumer
+    from torpor.runtime.context import Context
+    from torpor.runtime.plan import SubscriberBinding
+    from torpor.runtime.unit import Units
+
+_FETCH = 4 * BATCH
+
+
+class Subscriber:
+    """Consumes one binding's topic until it is stopped, and comes back by itself when the broker does."""
+
+    def __init__(self, binding: SubscriberBinding, units: Units, *, broker: Broker, context: Context) -> None:
+        self.binding = binding
+        spawn = partial(context.health.watch, binding.handled.name)
+        self.intake = Intake(units.run, spawn=spawn, settled=self._acknowledge)
+        self._broker = broker
+        self._context = context
+        self._consumer: Consumer | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to fetch."""
+        self._context.report(self.binding.handled.name, "starting")
+        self._task = self._context.health.watch(self.binding.handled.name, self._run())
+
+    async def stop(self) -> None:
+        """Stops fetching; what was fetched goes on in its lanes."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        self._task = None
+        if self._consumer is not None:
+            await _quietly(self._consumer)
+
+    async def _run(self) -> None:
+        subscription = Subscription(self.binding.topic, self.binding.group)
+        name = self.binding.handled.name
+        lost = 0
+        while True:
+            try:
+                await self._broker.declare([subscription.topic], [subscription])
+                self._consumer = await self._broker.consume(subscription)
+                while True:
+                    self._context.report(name, None)
+                    await self._pump(self._consumer)
+                    lost = 0
+            except BrokerUnavailable as error:
+                lost += 1
+                self._context.report(name, str(error))
+                if self._consumer is not None:
+                    await _quietly(self._consumer)
+                    self._consumer = None
+                await self._context.clock.sleep(wait_before(lost))
+
+    async def _pump(self, consumer: Consumer) -> None:
+        room = await self.intake.room()
+        for delivery in await consumer.fetch(min(room, _FETCH)):
+            self.intake.put(delivery)
+
+    async def _acknowledge(self, batch: Sequence[Delivery]) -> None:
+        fetched = [delivery for delivery in batch if delivery.token is not None]
+        if not fetched or self._consumer is None:
+            return
+        try:
+            await self._consumer.acknowledge(fetched)
+        except BrokerUnavailable as error:  # they come again, and the inbox knows them
+            self._context.report(self.binding.handled.name, str(error))
+
+
+async def _quietly(consumer: Consumer) -> None:
+    """Stops a consumer whose broker may be gone."""
+    try:
+        await consumer.stop()
+    except BrokerUnavailable:
+        return

@@ -1,0 +1,137 @@
+"""The transaction, as a handler sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torpor.contract.codec import encode
+from torpor.kernel.errors import NotRunning, UndeclaredEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from sqlmodel.ext.asyncio.session import AsyncSession
+
+    from torpor.contract.event import Contract
+    from torpor.kernel.message import Message
+    from torpor.ports.unit import Unit
+    from torpor.runtime.plan import Handled
+
+
+class Envelope:
+    """What a service puts on each message it publishes."""
+
+    __slots__ = ("new_id", "service", "time")
+
+    def __init__(self, service: str, *, new_id: Callable[[], str], time: Callable[[], str]) -> None:
+        self.service = service
+        self.new_id = new_id
+        self.time = time
+
+    def attributes(self, cause: Message | None) -> Mapping[str, str]:
+        """The attributes of a new message, which tell its cause and pass on its correlation and trace."""
+        attributes = {"source": self.service, "time": self.time(), "datacontenttype": "application/json"}
+        if cause is not None:
+            attributes["causationid"] = cause.id
+            attributes["correlationid"] = cause.attributes.get("correlationid", cause.id)
+            if "traceparent" in cause.attributes:
+                attributes["traceparent"] = cause.attributes["traceparent"]
+        return attributes
+
+
+class Tx:
+    """The transaction of one handled message or request.
+
+    What is done through it, the handler's published events included, is committed together once the handler
+    returns, or not at all. Parameters of statements are written `$1`, `$2` … on every database.
+
+    ```python
+    @orders.on(PaymentCaptured)
+    async def mark_paid(event: PaymentCaptured, tx: Tx) -> OrderPaid:
+        await tx.execute("UPDATE orders SET status = 'paid' WHERE id = $1", event.order_id)
+        return OrderPaid(order_id=event.order_id)
+    ```
+    """
+
+    __slots__ = ("_deferred", "_envelope", "_handled", "_session", "_unit", "message", "published")
+
+    def __init__(self, unit: Unit, handled: Handled, *, envelope: Envelope, message: Message | None) -> None:
+        self._unit: Unit | None = unit
+        self._handled = handled
+        self._envelope = envelope
+        self._deferred: list[tuple[str, list[tuple[object, ...]]]] = []
+        self._session: AsyncSession | None = None
+        self.message = message
+        self.published: list[Message] = []
+
+    async def execute(self, statement: str, *parameters: object) -> int:
+        """Runs a statement at once; returns the number of rows it changed."""
+        await self._flush_deferred()
+        return await self._open.statements.execute(statement, parameters)
+
+    async def fetch(self, statement: str, *parameters: object) -> list[dict[str, Any]]:
+        """Runs a query; returns its rows by column name."""
+        await self._flush_deferred()
+        return await self._open.statements.fetch(statement, parameters)
+
+    async def fetch_one(self, statement: str, *parameters: object) -> dict[str, Any] | None:
+        """Runs a query; returns its first row, or None."""
+        rows = await self.fetch(statement, *parameters)
+        return rows[0] if rows else None
+
+    def write(self, statement: str, *parameters: object) -> None:
+        """Hands over a statement whose result is not needed: sent with its like, in order, before the next read or
+        the commit. It is the fastest way to write; its errors fail the handler late."""
+        _ = self._open
+        if self._deferred and self._deferred[-1][0] == statement:
+            self._deferred[-1][1].append(parameters)
+        else:
+            self._deferred.append((statement, [parameters]))
+
+    @property
+    def session(self) -> AsyncSession:
+        """A SQLModel session in this transaction, made on first use. The unit commits it."""
+        if self._session is None:
+            self._session = self._open.statements.session()
+        return self._session
+
+    def publish(self, event: Contract, *, key: str | None = None) -> None:
+        """Publishes an event once the transaction has committed, after those published before it."""
+        if type(event) not in self._handled.publishes:
+            name, where = type(event).__name__, f"{self._handled.name!r} ({self._handled.location})"
+            raise UndeclaredEvent(
+                f"Handler {where} published {name}, which its declaration does not name. "
+                f"Add it to the return annotation, or give the decorator publishes=[{name}]."
+            )
+        _ = self._open
+        envelope = self._envelope
+        attributes = envelope.attributes(self.message)
+        self.published.append(encode(event, id=envelope.new_id(), key=key, attributes=attributes))
+
+    async def flush(self) -> None:
+        """Sends what was handed over and not yet sent: deferred statements and the session's changes."""
+        await self._flush_deferred()
+        if self._session is not None:
+            await self._session.flush()
+
+    async def close(self) -> None:
+        """Ends the handler's use of the transaction; a later use tells so."""
+        self._unit = None
+        if self._session is not None:
+            await self._session.close()
+
+    @property
+    def _open(self) -> Unit:
+        if self._unit is None:
+            raise NotRunning(
+                f"Handler {self._handled.name!r} ({self._handled.location}) used its Tx after it had returned. "
+                "Await all of a handler's work inside the handler."
+            )
+        return self._unit
+
+    async def _flush_deferred(self) -> None:
+        if not self._deferred:
+            return
+        deferred, self._deferred = self._deferred, []
+        for statement, rows in deferred:
+            await self._open.statements.execute_many(statement, rows)

@@ -1,0 +1,238 @@
+"""The unit: one transaction over a batch of deliveries, and what is done when one of them fails.
+
+The good path takes no savepoints. When a handler fails, the unit is rolled back and replayed with a savepoint for each
+message, so that a failure takes back its own work alone; the binding then stays careful for a while. An error of the
+whole transaction splits the batch in halves, down to the one message that causes it.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from torpor.contract.codec import decode
+from torpor.kernel.errors import BrokerUnavailable, DecodeError, Rejected, StatementFailed, StoreUnavailable
+from torpor.kernel.message import ParkedMessage
+from torpor.kernel.outcome import Park
+from torpor.kernel.retry import wait_before
+from torpor.runtime.injection import Scope
+from torpor.runtime.publishing import flattened
+from torpor.runtime.tx import Tx
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from torpor.contract.event import Contract
+    from torpor.kernel.message import Delivery, Message
+    from torpor.kernel.retry import Retry
+    from torpor.ports.store import Store
+    from torpor.ports.unit import Unit
+    from torpor.runtime.context import Context
+    from torpor.runtime.plan import Handled
+
+CAREFUL_UNITS = 32
+_LONGEST_REASON = 2000
+
+
+class HandlerFailed(Exception):  # noqa: N818  # an internal signal to replay, not an error that is told
+    """A handler failed on the path without savepoints."""
+
+
+class ParkAsked(Exception):  # noqa: N818  # a handler's answer on its way to the savepoint, not an error
+    """A handler returned `Park`."""
+
+
+_FINAL = (DecodeError, ParkAsked)  # no further attempt can change these
+
+
+class Work:
+    """What a unit does with each delivery: the handler, the type of its payload, its retries."""
+
+    __slots__ = ("contract", "handled", "retry")
+
+    def __init__(self, handled: Handled, contract: type[Contract] | None, retry: Retry) -> None:
+        self.handled = handled
+        self.contract = contract
+        self.retry = retry
+
+
+class Effects:
+    """What a unit will append, gathered while its handlers run."""
+
+    __slots__ = ("blocked", "claimed", "done", "duplicates", "fresh", "held", "parked", "published")
+
+    def __init__(self) -> None:
+        self.published: list[Message] = []
+        self.parked: list[ParkedMessage] = []
+        self.fresh: set[str] = set()
+        self.blocked: set[str] = set()  # keys with a parked message from before this unit
+        self.held: set[str] = set()  # keys that this unit itself parks
+        self.done = 0
+        self.duplicates = 0
+        self.claimed = 0
+
+
+class Units:
+    """Runs the units of one binding."""
+
+    def __init__(self, work: Work, store: Store, context: Context) -> None:
+        self._work = work
+        self._store = store
+        self._context = context
+        self._log = logging.getLogger(f"torpor.{work.handled.service}")
+        self._metrics = context.metrics.of(work.handled.name)
+        self._careful = 0
+
+    async def run(self, batch: Sequence[Delivery]) -> None:
+        """Returns once each delivery's effect, or its parked copy, is durable."""
+        lost = 0
+        while True:
+            try:
+                await self._run_once(batch)
+            except HandlerFailed:
+                self._careful = CAREFUL_UNITS
+            except (StoreUnavailable, BrokerUnavailable) as error:
+                lost += 1
+                self._context.report(self._work.handled.name, str(error))
+                await self._context.clock.sleep(wait_before(lost))
+            except (StatementFailed, Rejected) as error:
+                await self._split(batch, error)
+                return
+            else:
+                if lost:
+                    self._context.report(self._work.handled.name, None)
+                return
+
+    async def _run_once(self, batch: Sequence[Delivery]) -> None:
+        started = self._context.clock.time()
+        attempt = self._attempt_again if self._careful else self._attempt_once
+        effects = Effects()
+        async with self._store.unit() as unit:
+            arrived = [delivery.message for delivery in batch if delivery.parked is None]
+            if arrived:
+                admission = await unit.admit(self._work.handled.name, arrived)
+                effects.fresh, effects.blocked = set(admission.fresh), set(admission.blocked)
+            for delivery in batch:
+                if await self._is_next(unit, delivery, effects):
+                    await attempt(unit, delivery, effects)
+            await unit.append(effects.published, effects.parked)
+            await unit.commit()
+        self._careful = max(0, self._careful - 1)
+        self._count(effects, self._context.clock.time() - started)
+        self._context.committed(len(effects.published), len(effects.parked) + effects.claimed)
+
+    async def _is_next(self, unit: Unit, delivery: Delivery, effects: Effects) -> bool:
+        """Whether a delivery is to be handled now: it is new, its key is free, and its envelope could be read."""
+        message = delivery.message
+        if delivery.parked is not None:
+            if not await unit.claim(delivery.parked):
+                return False
+            effects.claimed += 1
+        elif message.id not in effects.fresh:
+            effects.duplicates += 1
+            return False
+        effects.fresh.discard(message.id)  # the same id may come twice in one batch
+        is_behind = message.key in effects.held or (delivery.parked is None and message.key in effects.blocked)
+        if is_behind and message.key is not None:
+            effects.parked.append(self._parked(delivery, "waits behind its key", due_at=0.0))
+            return False
+        if delivery.fault is not None:
+            self._park(delivery, delivery.fault, effects)
+            return False
+        return True
+
+    async def _attempt_once(self, unit: Unit, delivery: Delivery, effects: Effects) -> None:
+        """Handles a delivery without a way back: any failure ends the unit."""
+        try:
+            effects.published += await self._handle(unit, delivery)
+        except (StoreUnavailable, BrokerUnavailable):
+            raise
+        except DecodeError as error:
+            self._park(delivery, str(error), effects)
+        except Exception as error:
+            raise HandlerFailed from error
+        else:
+            effects.done += 1
+
+    async def _attempt_again(self, unit: Unit, delivery: Delivery, effects: Effects) -> None:
+        """Handles a delivery behind a savepoint, again and again by its policy, and parks it when that fails."""
+        await unit.savepoint()
+        while True:
+            try:
+                published = await self._handle(unit, delivery)
+            except (StoreUnavailable, BrokerUnavailable):
+                raise
+            except Exception as error:  # noqa: BLE001  # whatever a handler raises is judged by its policy
+                await unit.rollback_to_savepoint()
+                delivery.attempts += 1
+                self._metrics.failed += 1
+                if not isinstance(error, _FINAL) and self._work.retry.allows(error, delivery.attempts):
+                    continue
+                self._park(delivery, _reason(error), effects, error=error)
+            else:
+                effects.published += published
+                effects.done += 1
+            return
+
+    async def _handle(self, unit: Unit, delivery: Delivery) -> list[Message]:
+        """Calls the handler; returns what it published. Raises what it raised."""
+        work, message = self._work, delivery.message
+        payload: Any = None if work.contract is None else decode(work.contract, message)
+        tx = Tx(unit, work.handled, envelope=self._context.envelope, message=message)
+        scope = Scope(self._context.resources, tx=tx, payload=payload)
+        try:
+            result = await work.handled.call.invoke(scope, {})
+            if isinstance(result, Park):
+                raise ParkAsked(result.reason)
+            for event in flattened(result):
+                tx.publish(event)
+            await tx.flush()
+        finally:
+            await tx.close()
+        return tx.published
+
+    async def _split(self, batch: Sequence[Delivery], error: StatementFailed | Rejected) -> None:
+        """Halves a batch whose transaction fails as a whole; parks the one that is left."""
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            await self.run(batch[:middle])
+            await self.run(batch[middle:])
+            return
+        batch[0].fault = _reason(error)
+        await self.run(batch)
+
+    def _park(self, delivery: Delivery, reason: str, effects: Effects, *, error: Exception | None = None) -> None:
+        effects.parked.append(self._parked(delivery, reason))
+        if delivery.message.key is not None:
+            effects.held.add(delivery.message.key)
+        self._log.error(
+            "%s parked message %s: %s",
+            self._work.handled.name,
+            delivery.message.id,
+            reason,
+            exc_info=None if error is None or isinstance(error, _FINAL) else error,
+        )
+
+    def _parked(self, delivery: Delivery, reason: str, *, due_at: float | None = None) -> ParkedMessage:
+        return ParkedMessage(
+            self._work.handled.name,
+            delivery.message,
+            reason=reason,
+            at=self._context.clock.time(),
+            attempts=delivery.attempts,
+            due_at=due_at,
+            number=delivery.parked or 0,
+        )
+
+    def _count(self, effects: Effects, seconds: float) -> None:
+        metrics = self._metrics
+        metrics.done += effects.done
+        metrics.duplicate += effects.duplicates
+        metrics.parked += len(effects.parked)
+        metrics.seconds.observe(seconds)
+
+
+def _reason(error: Exception) -> str:
+    name = "" if isinstance(error, _FINAL) else f"{type(error).__name__}: "
+    return f"{name}{error}"[:_LONGEST_REASON]

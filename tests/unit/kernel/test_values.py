@@ -1,0 +1,76 @@
+"""Ids, keys, retries and errors: the pure rules."""
+
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from torpor.kernel.errors import ConfigurationError, did_you_mean
+from torpor.kernel.ids import uuid7
+from torpor.kernel.keys import slot_of
+from torpor.kernel.message import Message
+from torpor.kernel.retry import Retry, wait_before
+
+
+@given(st.integers(0, 2**48 - 1), st.integers(0, 2**74 - 1))
+def test_uuid7_is_one(milliseconds: int, entropy: int) -> None:
+    """An id is a UUID of version 7 and the RFC's variant, and begins with its time."""
+    value = UUID(uuid7(milliseconds, entropy))
+    assert (value.version, value.variant) == (7, "specified in RFC 4122")
+    assert value.int >> 80 == milliseconds
+
+
+@given(st.integers(0, 2**48 - 2), st.integers(0, 2**74 - 1), st.integers(0, 2**74 - 1))
+def test_uuid7_sorts_by_time(milliseconds: int, one: int, other: int) -> None:
+    """A later millisecond sorts later, whatever the randomness."""
+    assert uuid7(milliseconds, one) < uuid7(milliseconds + 1, other)
+
+
+@given(st.text(), st.text(), st.text(), st.integers(1, 64))
+def test_a_key_has_one_slot(key: str, one: str, other: str, slots: int) -> None:
+    """Messages of one key share a slot, whatever their ids."""
+    first = slot_of(Message("t", b"", id=one, type="t", key=key), slots)
+    assert 0 <= first < slots
+    assert first == slot_of(Message("t", b"", id=other, type="t", key=key), slots)
+
+
+def test_messages_without_a_key_are_spread() -> None:
+    """A message without a key takes a slot by its id, so that such messages run side by side."""
+    slots = {slot_of(Message("t", b"", id=str(n), type="t"), 16) for n in range(200)}
+    assert len(slots) == 16
+
+
+def test_a_retry_counts_and_chooses() -> None:
+    """A failure is tried again up to the attempts, if its exception is among `on` and not in `give_up_on`."""
+    retry = Retry(attempts=3, on=(ValueError, KeyError), give_up_on=(UnicodeError,))
+    assert retry.allows(ValueError(), 1)
+    assert retry.allows(KeyError(), 2)
+    assert not retry.allows(ValueError(), 3)
+    assert not retry.allows(UnicodeError(), 1)
+    assert not retry.allows(OSError(), 1)
+
+
+def test_a_retry_without_attempts_is_refused() -> None:
+    """A policy that would never handle a message is refused where it is written."""
+    with pytest.raises(ConfigurationError, match="at least 1"):
+        Retry(attempts=0)
+
+
+@given(st.integers(1, 10_000))
+def test_waits_grow_to_a_limit(attempt: int) -> None:
+    """The wait before an attempt never shrinks and never passes the limit."""
+    assert 0 < wait_before(attempt) <= wait_before(attempt + 1) <= 5
+
+
+def test_problems_are_numbered_and_counted() -> None:
+    """A configuration error tells how many mistakes there are, and each."""
+    error = ConfigurationError(["one thing", "another"])
+    assert str(error) == "2 problems to fix:\n  1. one thing\n  2. another"
+    assert str(ConfigurationError(["one thing"])).startswith("1 problem to fix")
+
+
+def test_a_near_name_is_suggested() -> None:
+    """A hint names the nearest known name, or says nothing."""
+    assert did_you_mean("statuscode", ["status_code", "tags"]) == " Did you mean 'status_code'?"
+    assert did_you_mean("xyz", ["status_code"]) == ""
