@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torpor.runtime.ids import new_id
     from torpor.runtime.router import Router
     from torpor.runtime.service import Service
-    from torpor.runtime.tx import Tx
+    from torpor.runtime.tx import Transactions, Tx
 
 __all__ = [
     "Command",
@@ -27,6 +27,7 @@ __all__ = [
     "Router",
     "Service",
     "TorporError",
+    "Transactions",
     "Tx",
     "__version__",
     "new_id",
@@ -45,6 +46,7 @@ _HOMES = {
     "Router": "torpor.runtime.router",
     "Service": "torpor.runtime.service",
     "TorporError": "torpor.kernel.errors",
+    "Transactions": "torpor.runtime.tx",
     "Tx": "torpor.runtime.tx",
     "new_id": "torpor.runtime.ids",
 }

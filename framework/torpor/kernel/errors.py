@@ -59,6 +59,10 @@ class NotRunning(TorporError):
     """Something was asked of a service that has not started, or has stopped."""
 
 
+class NeverSettled(TorporError):
+    """The services of a test were still at work when the harness lost patience."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint that ends a sentence about an unknown name: `` Did you mean 'x'?`` or nothing."""
     close = difflib.get_close_matches(name, sorted(known), n=1)

@@ -85,7 +85,7 @@ class ParkedMessage:
     `number` is given by the store and orders the rows.
     """
 
-    __slots__ = ("attempts", "at", "binding", "due_at", "message", "number", "reason")
+    __slots__ = ("at", "attempts", "binding", "due_at", "message", "number", "reason")
 
     def __init__(
         self,

@@ -38,8 +38,9 @@ class Broker(Protocol):
         ...
 
     async def publish(self, messages: Sequence[Message]) -> Mapping[int, Rejected]:
-        """Publishes in order; returns when the broker has confirmed each, with the refusals by index. Raises
-        BrokerUnavailable when it is unknown what arrived: the caller then sends all of them again."""
+        """Publishes in order; returns when the broker has confirmed each, with the refusals by index. What follows
+        on the key of a message that is refused before it is sent (too large, no topic) is refused with it, so that a
+        key keeps its order. Raises BrokerUnavailable when it is unknown what arrived: send all of them again."""
         ...
 
     async def consume(self, subscription: Subscription) -> Consumer:

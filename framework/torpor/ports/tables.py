@@ -22,7 +22,7 @@ class LogEntry:
 
 
 class OutboxLog(Protocol):
-    """The committed messages to publish. Append-only; a row is never seen before one of its shard with a lower position."""
+    """The committed messages, append-only. No row is seen before one of its shard with a lower position."""
 
     async def pending(self, limit: int) -> Sequence[LogEntry]:
         """Rows past the relay's cursors, in order of position within each shard."""
@@ -44,7 +44,9 @@ class ParkingLot(Protocol):
         """Rows that may be tried again: first of their key in their binding, with a `due_at` that has come."""
         ...
 
-    async def list(self, *, binding: str | None = None, key: str | None = None, limit: int = 100) -> Sequence[ParkedMessage]:
+    async def list(
+        self, *, binding: str | None = None, key: str | None = None, limit: int = 100
+    ) -> Sequence[ParkedMessage]:
         """Rows in order of their number."""
         ...
 

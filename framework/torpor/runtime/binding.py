@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from torpor.kernel.errors import ConfigurationError, did_you_mean
@@ -15,7 +14,7 @@ from torpor.runtime.publishing import named, returned
 from torpor.runtime.router import OnRoute, OnSchedule, OnTopic, RouteOptions, Router
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torpor.contract.event import Contract
     from torpor.runtime.injection import Call
@@ -145,7 +144,7 @@ class _Binder:
         publishes = set(declaration.publishes)
         if returns_events:
             publishes |= self._returned(declaration, call)
-        if call.uses_tx:
+        if call.needs_store:
             publishes |= named(declaration.function)
         for contract in publishes:
             self._check_contract(declaration, contract)
@@ -192,7 +191,8 @@ class _Binder:
         other = self._taken.setdefault(claim, handled)
         if other is not handled:
             self.problems.append(
-                f"Handler {handled.name!r} ({handled.location}) {what}: also {other.name!r} ({other.location}). {remedy}"
+                f"Handler {handled.name!r} ({handled.location}) {what}: "
+                f"also {other.name!r} ({other.location}). {remedy}"
             )
 
     def _tell(self, declaration: Declaration, text: str) -> None:
@@ -200,10 +200,10 @@ class _Binder:
         self.problems.append(f"Handler {name!r} ({where}) {text}")
 
 
-def _routers(router: Router, prefix: str = "", tags: tuple[str, ...] = ()) -> Iterator[tuple[Router, str, tuple[str, ...]]]:
+def _routers(
+    router: Router, prefix: str = "", tags: tuple[str, ...] = ()
+) -> Iterator[tuple[Router, str, tuple[str, ...]]]:
     prefix, tags = prefix + router.prefix, tags + router.tags
     yield router, prefix, tags
     for inner in router.routers:
         yield from _routers(inner, prefix, tags)
-
-

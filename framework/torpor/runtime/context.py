@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from torpor.runtime.metrics import Metrics
     from torpor.runtime.tx import Envelope
 
+STARTING = "starting"
+STOPPING = "stopping"
+_PLANNED = (None, STARTING, STOPPING)
+
 
 class Health:
     """What is known of each part: nothing wrong, or the reason why it does not work."""
@@ -23,11 +27,11 @@ class Health:
 
     def report(self, part: str, reason: str | None) -> None:
         """Notes a part's state, and tells when it has changed."""
-        if self.reasons.get(part, "") != reason:
-            is_news = reason is not None or self.reasons.get(part) is not None
-            self.reasons[part] = reason
-            if is_news:
-                self._tell(part, reason)
+        before = self.reasons.get(part)
+        self.reasons[part] = reason
+        is_trouble, was_trouble = reason not in _PLANNED, before not in _PLANNED
+        if reason != before and (is_trouble or (was_trouble and reason is None)):
+            self._tell(part, reason)
 
     @property
     def is_good(self) -> bool:

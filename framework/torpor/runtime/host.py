@@ -7,32 +7,50 @@ import logging
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torpor.kernel.errors import BrokerUnavailable, NotRunning, SchemaMismatch, StoreUnavailable
 from torpor.kernel.retry import wait_before
-from torpor.runtime.context import Context, Health
+from torpor.runtime.context import STARTING, STOPPING, Context, Health
 from torpor.runtime.ids import new_id
 from torpor.runtime.injection import Scope
 from torpor.runtime.lane import Intake
 from torpor.runtime.metrics import Metrics
 from torpor.runtime.subscriber import Subscriber
-from torpor.runtime.tx import Envelope, Tx
+from torpor.runtime.tx import Envelope, Transactions, Tx
 from torpor.runtime.unit import Units, Work
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from torpor.kernel.message import Delivery
     from torpor.ports.broker import Broker
     from torpor.ports.clock import Clock
     from torpor.ports.store import Store
-    from torpor.runtime.duty import Duty
-    from torpor.runtime.plan import Plan, RouteBinding
+    from torpor.runtime.plan import Handled, Plan, RouteBinding
 
 _PING_EVERY = 2.0
-_STARTING = "starting"
-_STOPPING = "stopping"
+
+
+class Duty(Protocol):
+    """Background work of a host. A feature is one of these."""
+
+    def committed(self, published: int, parked: int) -> None:
+        """A unit has committed so many outbox and parked rows. Must not wait."""
+        ...
+
+    async def run(self, host: Host) -> None:
+        """Does the work until it is cancelled. Comes back by itself when a broker or a database does."""
+        ...
+
+    async def finish(self, host: Host) -> None:
+        """Does what a clean stop leaves to do, after the handlers have come to rest."""
+        ...
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do right now."""
+        ...
 
 
 class Host:
@@ -51,7 +69,7 @@ class Host:
         self.log = logging.getLogger(f"torpor.{plan.name}")
         self.metrics = Metrics(plan.name)
         self.health = Health(self._tell)
-        self.health.reasons["service"] = _STARTING
+        self.health.reasons["service"] = STARTING
         self._context = Context(
             clock=clock,
             metrics=self.metrics,
@@ -95,7 +113,7 @@ class Host:
 
     async def stop(self, seconds: float = 25.0) -> None:
         """Drains: takes nothing new, finishes what is under way within so many seconds, lets go of everything."""
-        self.health.report("service", _STOPPING)
+        self.health.report("service", STOPPING)
         await _cancelled(self._tasks)
         await asyncio.gather(*(subscriber.stop() for subscriber in self._subscribers))
         drained = asyncio.gather(*(intake.drained() for intake in self._intakes))
@@ -120,9 +138,12 @@ class Host:
         numbers.in_flight += 1
         try:
             if handled.call.uses_tx:
-                result = await self._respond_in_unit(binding, arguments)
+                async with self._transaction(handled) as tx:
+                    result = await handled.call.invoke(Scope(self._context.resources, tx=tx), arguments)
             else:
-                result = await handled.call.invoke(Scope(self._context.resources, tx=None), arguments)
+                transactions = Transactions(partial(self._transaction, handled))
+                scope = Scope(self._context.resources, transactions=transactions)
+                result = await handled.call.invoke(scope, arguments)
         except Exception:
             numbers.failed += 1
             raise
@@ -137,14 +158,16 @@ class Host:
         for duty in self.duties:
             duty.committed(published, parked)
 
-    async def _respond_in_unit(self, binding: RouteBinding, arguments: dict[str, Any]) -> Any:
-        if self.health.reasons.get("store", _STARTING) is not None:
-            raise NotRunning(f"The database of {self.name!r} is not there yet: {self.health.reasons.get('store', _STARTING)}")
-        context = self._context
+    @asynccontextmanager
+    async def _transaction(self, handled: Handled) -> AsyncIterator[Tx]:
+        """A unit for a request."""
+        missing = self.health.reasons.get("store", STARTING)
+        if missing is not None:
+            raise NotRunning(f"The database of {self.name!r} is not there yet: {missing}")
         async with self.store.unit() as unit:
-            tx = Tx(unit, binding.handled, envelope=context.envelope, message=None)
+            tx = Tx(unit, handled, envelope=self._context.envelope, message=None)
             try:
-                result = await binding.handled.call.invoke(Scope(context.resources, tx=tx), arguments)
+                yield tx
                 await tx.flush()
             finally:
                 await tx.close()
@@ -152,7 +175,6 @@ class Host:
                 await unit.append(tx.published, [])
             await unit.commit()
         self.committed(len(tx.published), 0)
-        return result
 
     async def _bring_up(self) -> None:
         await self._until("store", self.store.start)
@@ -211,7 +233,7 @@ class Host:
     def _tell(self, part: str, reason: str | None) -> None:
         if reason is None:
             self.log.info("%s works again", part)
-        elif reason not in (_STARTING, _STOPPING):
+        else:
             self.log.warning("%s does not work: %s", part, reason)
 
     def _now(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from torpor.kernel.message import Message
 from torpor.runtime.dependency import Depends
-from torpor.runtime.tx import Tx
+from torpor.runtime.tx import Transactions, Tx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,11 +18,19 @@ if TYPE_CHECKING:
 class Scope:
     """One handler call: what its parameters are filled from, and what is closed when it ends."""
 
-    __slots__ = ("_exits", "_values", "message", "payload", "resources", "tx")
+    __slots__ = ("_exits", "_values", "message", "payload", "resources", "transactions", "tx")
 
-    def __init__(self, resources: Mapping[Any, Any], *, tx: Tx | None, payload: Any = None) -> None:
+    def __init__(
+        self,
+        resources: Mapping[Any, Any],
+        *,
+        tx: Tx | None = None,
+        transactions: Transactions | None = None,
+        payload: Any = None,
+    ) -> None:
         self.resources = resources
         self.tx = tx
+        self.transactions = transactions
         self.payload = payload
         self.message: Message | None = None if tx is None else tx.message
         self._values: dict[Any, Any] = {}
@@ -60,13 +68,14 @@ class Scope:
 class Call:
     """A function, and what each of its parameters is filled with."""
 
-    __slots__ = ("depends", "foreign", "function", "hints", "message", "payload", "tx")
+    __slots__ = ("depends", "foreign", "function", "hints", "message", "payload", "transactions", "tx")
 
     def __init__(self, function: Callable[..., Any], hints: Mapping[str, Any]) -> None:
         self.function = function
         self.hints = hints
         self.payload: str | None = None
         self.tx: str | None = None
+        self.transactions: str | None = None
         self.message: str | None = None
         self.depends: list[tuple[str, Call]] = []
         self.foreign: list[inspect.Parameter] = []
@@ -76,12 +85,19 @@ class Call:
         """Whether the function, or one of its dependencies, asks for `Tx`."""
         return self.tx is not None or any(call.uses_tx for _, call in self.depends)
 
+    @property
+    def needs_store(self) -> bool:
+        """Whether the function works on the database."""
+        return self.uses_tx or self.transactions is not None
+
     async def arguments(self, scope: Scope, given: dict[str, Any]) -> dict[str, Any]:
         """The arguments, those that are given and those that the scope fills."""
         if self.payload is not None:
             given[self.payload] = scope.payload
         if self.tx is not None:
             given[self.tx] = scope.tx
+        if self.transactions is not None:
+            given[self.transactions] = scope.transactions
         if self.message is not None:
             given[self.message] = scope.message
         for name, call in self.depends:
@@ -113,6 +129,8 @@ class Inspector:
         if hints is None:
             return call
         self._fill(call, payload=payload, is_route=is_route, path=())
+        if call.uses_tx and call.transactions is not None:
+            self._tell(function, "asks for Tx and for Transactions. Ask for Tx, or begin your own with Transactions.")
         if payload is not None and call.payload is None and not call.foreign:
             self._tell(function, f"takes no {payload.__name__}. Give it a parameter: event: {payload.__name__}.")
         return call
@@ -126,6 +144,8 @@ class Inspector:
                 self._depend(call, parameter.name, depends, path=(*path, function))
             elif hint is Tx:
                 call.tx = parameter.name
+            elif hint is Transactions and is_route:
+                call.transactions = parameter.name
             elif hint is Message:
                 call.message = parameter.name
             elif payload is not None and hint is payload:
@@ -186,8 +206,12 @@ def _unknown(parameter: inspect.Parameter, hint: Any, payload: type | None) -> s
     known = f"{payload.__name__}, Tx" if payload is not None else "Tx"
     if isinstance(parameter.default, Depends):
         return f"gives {parameter.name!r} a Depends as its default. Write {parameter.name}: Annotated[T, Depends(f)]."
+    if hint is Transactions:
+        return "asks for Transactions, which only a route can. A message has one transaction: ask for tx: Tx."
     if hint is inspect.Parameter.empty:
-        return f"does not say the type of {parameter.name!r}. Annotate it: {known}, Message, or Annotated[T, Depends(f)]."
+        return (
+            f"does not say the type of {parameter.name!r}. Annotate it: {known}, Message, or Annotated[T, Depends(f)]."
+        )
     shown = getattr(hint, "__name__", str(hint))
     return (
         f"asks for '{parameter.name}: {shown}', which Torpor cannot fill. "

@@ -27,12 +27,15 @@ class Buckets:
         self.sum += seconds
 
 
+Sample = tuple[dict[str, str], float | Buckets]  # labels and their value
+
+
 class Family:
     """One metric: its name, its meaning, and its samples by labels."""
 
     __slots__ = ("help", "kind", "name", "samples")
 
-    def __init__(self, name: str, help: str, kind: str, samples: list[tuple[dict[str, str], float | Buckets]]) -> None:
+    def __init__(self, name: str, help: str, kind: str, samples: list[Sample]) -> None:  # noqa: A002  # Prometheus says so
         self.name = name
         self.help = help
         self.kind = kind
@@ -70,13 +73,35 @@ class Metrics:
         """All numbers, for an exposition."""
         service = {"service": self._service}
         handlers = [({**service, "handler": name}, numbers) for name, numbers in self._handlers.items()]
-        outcomes: list[tuple[dict[str, str], float | Buckets]] = [
+        outcomes: list[Sample] = [
             ({**labels, "outcome": outcome}, float(getattr(numbers, outcome)))
             for labels, numbers in handlers
             for outcome in ("done", "duplicate", "failed", "parked")
         ]
-        yield Family("torpor_handled", "Messages and requests by handler and outcome; failed counts attempts.", "counter", outcomes)
-        yield Family("torpor_handler_seconds", "Seconds from a unit's start to its commit.", "histogram", [(labels, n.seconds) for labels, n in handlers])
-        yield Family("torpor_in_flight", "Messages taken in and not yet settled.", "gauge", [(labels, float(n.in_flight)) for labels, n in handlers])
-        yield Family("torpor_published", "Messages that the relay has published.", "counter", [(service, float(self.published))])
-        yield Family("torpor_refused", "Messages that the broker refused, and the relay parked.", "counter", [(service, float(self.refused))])
+        yield Family(
+            "torpor_handled",
+            "Messages and requests by handler and outcome; failed counts attempts.",
+            "counter",
+            outcomes,
+        )
+        yield Family(
+            "torpor_handler_seconds",
+            "Seconds from a unit's start to its commit.",
+            "histogram",
+            [(labels, n.seconds) for labels, n in handlers],
+        )
+        yield Family(
+            "torpor_in_flight",
+            "Messages taken in and not yet settled.",
+            "gauge",
+            [(labels, float(n.in_flight)) for labels, n in handlers],
+        )
+        yield Family(
+            "torpor_published", "Messages that the relay has published.", "counter", [(service, float(self.published))]
+        )
+        yield Family(
+            "torpor_refused",
+            "Messages that the broker refused, and the relay parked.",
+            "counter",
+            [(service, float(self.refused))],
+        )

@@ -135,5 +135,5 @@ class Plan:
 
     @property
     def needs_store(self) -> bool:
-        """Whether a handler asks for `Tx`, and so for a database."""
-        return any(handler.call.uses_tx for handler in self.handlers)
+        """Whether a handler asks for a transaction, and so for a database."""
+        return any(handler.call.needs_store for handler in self.handlers)

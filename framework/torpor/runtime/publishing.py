@@ -56,10 +56,7 @@ def _is_concrete(value: Any) -> bool:
 
 def _parts(hint: Any) -> Iterator[Any]:
     origin = typing.get_origin(hint)
-    if origin in (typing.Union, types.UnionType):
-        for part in typing.get_args(hint):
-            yield from _parts(part)
-    elif isinstance(origin, type) and issubclass(origin, _COLLECTIONS):
+    if origin in (typing.Union, types.UnionType) or (isinstance(origin, type) and issubclass(origin, _COLLECTIONS)):
         for part in typing.get_args(hint):
             yield from _parts(part)
     elif origin is typing.Annotated:

@@ -87,8 +87,10 @@ class Router:
     ```python
     reports = Router(prefix="/reports", tags=["reports"])
 
+
     @reports.get("/daily")
     async def daily(tx: Tx) -> Report: ...
+
 
     orders.include(reports)
     ```

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torpor.kernel.errors import BrokerUnavailable
 from torpor.kernel.retry import wait_before
 from torpor.ports.consumer import Subscription
+from torpor.runtime.context import STARTING
 from torpor.runtime.lane import BATCH, Intake
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Subscriber:
 
     def start(self) -> None:
         """Begins to fetch."""
-        self._context.report(self.binding.handled.name, "starting")
+        self._context.report(self.binding.handled.name, STARTING)
         self._task = self._context.health.watch(self.binding.handled.name, self._run())
 
     async def stop(self) -> None:

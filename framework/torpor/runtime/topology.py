@@ -48,7 +48,9 @@ class Topology:
         """What no single service can see: a command that two services handle, one service's name twice."""
         found = []
         names = [plan.name for plan in self.plans]
-        found += [f"Two services are named {name!r}. Rename one." for name in sorted({n for n in names if names.count(n) > 1})]
+        found += [
+            f"Two services are named {name!r}. Rename one." for name in sorted({n for n in names if names.count(n) > 1})
+        ]
         for use in self.topics.values():
             handlers = sorted({name.partition(".")[0] for name in use.listeners})
             if len(handlers) > 1 and any(issubclass(contract, Command) for contract in use.contracts):
@@ -94,7 +96,10 @@ def _node(name: str) -> str:
 
 
 def _service(plan: Plan) -> dict[str, Any]:
-    listens = [{**_handler(b.handled), "topic": b.topic, "group": b.group, "event": b.contract.__name__} for b in plan.subscribers]
+    listens = [
+        {**_handler(b.handled), "topic": b.topic, "group": b.group, "event": b.contract.__name__}
+        for b in plan.subscribers
+    ]
     routes = [{**_handler(b.handled), "method": b.method, "path": b.path} for b in plan.routes]
     ticks = [{**_handler(b.handled), "schedule": repr(b.schedule)} for b in plan.tickers]
     return {"name": plan.name, "subscribers": listens, "routes": routes, "schedules": ticks}

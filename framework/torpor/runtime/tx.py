@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torpor.contract.codec import encode
 from torpor.kernel.errors import NotRunning, UndeclaredEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
 
     from sqlmodel.ext.asyncio.session import AsyncSession
 
     from torpor.contract.event import Contract
     from torpor.kernel.message import Message
     from torpor.ports.unit import Unit
-    from torpor.runtime.plan import Handled
 
 
 class Envelope:
@@ -39,6 +39,14 @@ class Envelope:
         return attributes
 
 
+class Publisher(Protocol):
+    """What is known of a handler when it publishes."""
+
+    name: str
+    location: str
+    publishes: frozenset[type[Contract]]
+
+
 class Tx:
     """The transaction of one handled message or request.
 
@@ -55,7 +63,7 @@ class Tx:
 
     __slots__ = ("_deferred", "_envelope", "_handled", "_session", "_unit", "message", "published")
 
-    def __init__(self, unit: Unit, handled: Handled, *, envelope: Envelope, message: Message | None) -> None:
+    def __init__(self, unit: Unit, handled: Publisher, *, envelope: Envelope, message: Message | None) -> None:
         self._unit: Unit | None = unit
         self._handled = handled
         self._envelope = envelope
@@ -135,3 +143,26 @@ class Tx:
         deferred, self._deferred = self._deferred, []
         for statement, rows in deferred:
             await self._open.statements.execute_many(statement, rows)
+
+
+class Transactions:
+    """Transactions of a route's own making, for one that must look more than once, or wait between.
+
+    ```python
+    @orders.post("/orders", status_code=202)
+    async def place(order: NewOrder, transactions: Transactions) -> Accepted:
+        async with transactions() as tx:  # commits at its end, rolls back on an exception
+            ...
+    ```
+
+    A route that needs one transaction asks for `Tx`. An event handler has exactly one, so it cannot ask for these.
+    """
+
+    __slots__ = ("_begin",)
+
+    def __init__(self, begin: Callable[[], AbstractAsyncContextManager[Tx]]) -> None:
+        self._begin = begin
+
+    def __call__(self) -> AbstractAsyncContextManager[Tx]:
+        """Begins a transaction."""
+        return self._begin()

@@ -35,11 +35,11 @@ CAREFUL_UNITS = 32
 _LONGEST_REASON = 2000
 
 
-class HandlerFailed(Exception):  # noqa: N818  # an internal signal to replay, not an error that is told
+class HandlerFailed(Exception):  # an internal signal to replay, not an error that is told
     """A handler failed on the path without savepoints."""
 
 
-class ParkAsked(Exception):  # noqa: N818  # a handler's answer on its way to the savepoint, not an error
+class ParkAsked(Exception):  # a handler's answer on its way to the savepoint, not an error
     """A handler returned `Park`."""
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 
-from torpor import Command, Depends, Event, Message, Park, Retry, Router, Service, Tx
+from torpor import Command, Depends, Event, Message, Park, Retry, Router, Service, Transactions, Tx
 from torpor.kernel.errors import ConfigurationError
 from torpor.runtime.binding import bind
 from torpor.runtime.topology import topology_of
@@ -314,3 +314,23 @@ def test_a_command_has_one_handler() -> None:
 
         plans.append(bind(service))
     assert "handled by one and two" in topology_of(plans).problems()[0]
+
+
+def test_only_a_route_makes_its_own_transactions() -> None:
+    """A route may begin transactions itself; an event handler, or a route that has one, may not."""
+    service = Service("orders")
+
+    @service.get("/good")
+    async def good(transactions: Transactions) -> None: ...
+
+    assert bind(service).needs_store
+
+    @service.get("/both")
+    async def both(transactions: Transactions, tx: Tx) -> None: ...
+
+    @service.on(Placed)
+    async def handle(event: Placed, transactions: Transactions) -> None: ...
+
+    text = problems(service)
+    assert "asks for Tx and for Transactions" in text
+    assert "which only a route can" in text
