@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 PARKED_AS = "outbox"  # the binding under which a message that the broker refuses is parked
 _LEASE = "relay"
 _BEHIND = "waits behind its key"
-_LEASE_SECONDS = 5.0
+_LEASE_SECONDS = 3.0
 _BATCH = 500
 _POLL_SECONDS = 1.0
-_TRIM_EVERY = 60.0
-REPLAY_WINDOW = 86_400.0
+_TRIM_EVERY = 600.0
+REPLAY_WINDOW = 86_400.0  # for a broker that has lost what it acknowledged
+INBOX_WINDOW = 8 * 86_400.0  # longer than a stream keeps its messages
 
 
 class Relay:
@@ -158,7 +159,7 @@ class Relay:
         now = host.clock.time()
         if now - self._trimmed_at > _TRIM_EVERY:
             self._trimmed_at = now
-            await host.store.outbox.trim(now - REPLAY_WINDOW)
+            await host.store.outbox.trim(published=now - REPLAY_WINDOW, admitted=now - INBOX_WINDOW)
 
 
 def _parked_again(delivery: Delivery, reason: str, at: float) -> ParkedMessage:

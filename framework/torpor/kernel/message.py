@@ -53,10 +53,10 @@ class Delivery:
 
     `fault` is set by an adapter that could not read the envelope: the message then holds the raw bytes, and is
     parked at once. `parked` is the number of the parked row that this delivery redrives. `attempts` counts the
-    handler's failures so far.
+    handler's failures so far, and `error` is the last of them.
     """
 
-    __slots__ = ("attempts", "fault", "message", "parked", "token")
+    __slots__ = ("attempts", "error", "fault", "message", "parked", "token")
 
     def __init__(
         self,
@@ -72,6 +72,7 @@ class Delivery:
         self.fault = fault
         self.parked = parked
         self.attempts = attempts
+        self.error: Exception | None = None
 
     def __repr__(self) -> str:
         return f"<Delivery of {self.message!r} attempts={self.attempts}>"

@@ -32,8 +32,8 @@ class OutboxLog(Protocol):
         """Moves the cursors (shard to position), never back. Raises LeaseLost when the relay's epoch is another."""
         ...
 
-    async def trim(self, before: float) -> int:
-        """Removes published rows and inbox rows older than a time; returns how many."""
+    async def trim(self, *, published: float, admitted: float) -> int:
+        """Removes published rows, and ids from the inboxes, older than a time each; returns how many."""
         ...
 
 

@@ -10,7 +10,7 @@ from torpor.kernel.errors import ConfigurationError, did_you_mean
 from torpor.kernel.retry import Retry
 from torpor.runtime.injection import Inspector, location_of
 from torpor.runtime.plan import Handled, Plan, RouteBinding, SubscriberBinding, TickerBinding
-from torpor.runtime.publishing import named, returned
+from torpor.runtime.publishing import named_in, returned
 from torpor.runtime.router import OnRoute, OnSchedule, OnTopic, RouteOptions, Router
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class _Binder:
         self.routes: list[RouteBinding] = []
         self.tickers: list[TickerBinding] = []
         self.lifespans: list[Callable[[], Any]] = [f for router, _, _ in _routers(service) for f in router.lifespans]
-        self.inspector = Inspector(self.lifespans)
+        self.inspector = Inspector(self.lifespans, self.problems)
         self._taken: dict[tuple[str, ...], Handled] = {}
 
     def bind(self) -> Plan:
@@ -60,9 +60,8 @@ class _Binder:
         for router, prefix, tags in _routers(self.service):
             for declaration in router.declarations:
                 self._bind_one(declaration, prefix, tags)
-        problems = self.problems + self.inspector.problems
-        if problems:
-            raise ConfigurationError(problems)
+        if self.problems:
+            raise ConfigurationError(self.problems)
         return Plan(
             self.service,
             subscribers=self.subscribers,
@@ -138,14 +137,14 @@ class _Binder:
     def _bind_schedule(self, declaration: Declaration, source: OnSchedule) -> None:
         call = self.inspector.inspect(declaration.function)
         handled = self._handled(declaration, call, returns_events=True)
-        self.tickers.append(TickerBinding(handled, source.schedule, retry=Retry()))
+        self.tickers.append(TickerBinding(handled, source.schedule, retry=source.retry))
 
     def _handled(self, declaration: Declaration, call: Call, *, returns_events: bool) -> Handled:
         publishes = set(declaration.publishes)
         if returns_events:
             publishes |= self._returned(declaration, call)
         if call.needs_store:
-            publishes |= named(declaration.function)
+            publishes |= named_in(call)
         for contract in publishes:
             self._check_contract(declaration, contract)
         handled = Handled(

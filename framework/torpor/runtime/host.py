@@ -111,21 +111,23 @@ class Host:
             self._context.resources[function] = await self._exits.enter_async_context(manager)
         self._tasks.append(self.health.watch("service", self._bring_up()))
 
-    async def stop(self, seconds: float = 25.0) -> None:
-        """Drains: takes nothing new, finishes what is under way within so many seconds, lets go of everything."""
+    async def retire(self) -> None:
+        """Takes no message more, and is ready no more; requests are still answered. The first half of a stop."""
         self.health.report("service", STOPPING)
         await _cancelled(self._tasks)
         await asyncio.gather(*(subscriber.stop() for subscriber in self._subscribers))
-        drained = asyncio.gather(*(intake.drained() for intake in self._intakes))
-        done, _ = await asyncio.wait([asyncio.ensure_future(drained)], timeout=seconds)
-        if not done:
-            drained.cancel()
+
+    async def stop(self, seconds: float = 25.0) -> None:
+        """Drains: takes nothing new, finishes what is under way within so many seconds, lets go of everything."""
+        await self.retire()
+        is_drained = await self._drained(seconds)
+        if not is_drained:
             self.log.warning("stopped with %d messages unfinished after %g s; they will come again",
                              sum(intake.under_way for intake in self._intakes), seconds)  # fmt: skip
         for intake in self._intakes:
             intake.abandon()
         await _cancelled(self._duty_tasks)
-        if done and self._is_up:
+        if is_drained and self._is_up:
             await asyncio.gather(*(duty.finish(self) for duty in self.duties))
         await self._exits.aclose()
         await self.broker.stop()
@@ -175,6 +177,16 @@ class Host:
                 await unit.append(tx.published, [])
             await unit.commit()
         self.committed(len(tx.published), 0)
+
+    async def _drained(self, seconds: float) -> bool:
+        """Waits so long for what is under way; tells whether it has come to rest."""
+        try:
+            async with asyncio.timeout(seconds):
+                for intake in self._intakes:
+                    await intake.drained()
+        except TimeoutError:
+            return False
+        return True
 
     async def _bring_up(self) -> None:
         await self._until("store", self.store.start)

@@ -116,10 +116,10 @@ class Call:
 
 
 class Inspector:
-    """Makes calls from functions, and collects what is wrong with them."""
+    """Makes calls from functions, and adds what is wrong with them to a list."""
 
-    def __init__(self, lifespans: typing.Collection[Any]) -> None:
-        self.problems: list[str] = []
+    def __init__(self, lifespans: typing.Collection[Any], problems: list[str]) -> None:
+        self.problems = problems
         self._lifespans = lifespans
 
     def inspect(self, function: Callable[..., Any], *, payload: type | None = None, is_route: bool = False) -> Call:
@@ -146,8 +146,10 @@ class Inspector:
                 call.tx = parameter.name
             elif hint is Transactions and is_route:
                 call.transactions = parameter.name
-            elif hint is Message:
+            elif hint is Message and not is_route:
                 call.message = parameter.name
+            elif hint is Message:
+                self._tell(function, "asks for Message. A request comes without one; ask FastAPI for its Request.")
             elif payload is not None and hint is payload:
                 call.payload = parameter.name
             elif is_route:

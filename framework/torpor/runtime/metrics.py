@@ -92,7 +92,7 @@ class Metrics:
         )
         yield Family(
             "torpor_in_flight",
-            "Messages taken in and not yet settled.",
+            "Messages and requests that are being handled.",
             "gauge",
             [(labels, float(n.in_flight)) for labels, n in handlers],
         )

@@ -13,6 +13,8 @@ from torpor.kernel.outcome import Park
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from torpor.runtime.injection import Call
+
 _COLLECTIONS = (list, tuple, set, frozenset)
 
 
@@ -39,6 +41,13 @@ def named(function: Callable[..., Any]) -> set[type[Contract]]:
     values = [value for name, value in {**scope.globals, **scope.nonlocals}.items() if name in names]
     values += [getattr(value, name, None) for value in values if inspect.ismodule(value) for name in names]
     return {value for value in values if _is_concrete(value)}
+
+
+def named_in(call: Call) -> set[type[Contract]]:
+    """The contracts that a handler's code names, or its dependencies', or that a route takes in and may pass on."""
+    found = named(call.function)
+    found |= {parameter.annotation for parameter in call.foreign if _is_concrete(parameter.annotation)}
+    return found.union(*(named_in(inner) for _, inner in call.depends))
 
 
 def flattened(result: Any) -> list[Contract]:

@@ -58,10 +58,11 @@ class OnRoute:
 class OnSchedule:
     """A declared handler of a schedule's ticks."""
 
-    __slots__ = ("schedule",)
+    __slots__ = ("retry", "schedule")
 
-    def __init__(self, schedule: Every | Cron) -> None:
+    def __init__(self, schedule: Every | Cron, retry: Retry) -> None:
         self.schedule = schedule
+        self.retry = retry
 
 
 Source = OnTopic | OnRoute | OnSchedule
@@ -141,13 +142,27 @@ class Router:
         """Answers `DELETE path`."""
         return self._declaring(OnRoute("DELETE", path, options), options.get("name"), options.get("publishes", ()))
 
-    def every(self, seconds: float, *, name: str | None = None) -> Callable[[Handler], Handler]:
+    def every(
+        self,
+        seconds: float,
+        *,
+        retry: Retry | None = None,
+        name: str | None = None,
+        publishes: Sequence[type[Contract]] = (),
+    ) -> Callable[[Handler], Handler]:
         """Runs a handler at every whole multiple of `seconds`; replicas on one database run each tick once."""
-        return self._declaring(OnSchedule(Every(seconds)), name, ())
+        return self._declaring(OnSchedule(Every(seconds), retry or Retry()), name, publishes)
 
-    def cron(self, expression: str, *, name: str | None = None) -> Callable[[Handler], Handler]:
+    def cron(
+        self,
+        expression: str,
+        *,
+        retry: Retry | None = None,
+        name: str | None = None,
+        publishes: Sequence[type[Contract]] = (),
+    ) -> Callable[[Handler], Handler]:
         """Runs a handler by a cron expression in UTC; replicas on one database run each tick once."""
-        return self._declaring(OnSchedule(Cron(expression)), name, ())
+        return self._declaring(OnSchedule(Cron(expression), retry or Retry()), name, publishes)
 
     def lifespan(self, function: Resource) -> Resource:
         """Keeps what an async generator yields for as long as the service runs; see `Depends`."""

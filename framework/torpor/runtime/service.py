@@ -21,26 +21,34 @@ class Service(Router):
     ```
 
     `migrations` names a folder of `.sql` files, beside the module that makes the service; they are applied once, in
-    the order of their names. A file that ends in `.sqlite.sql` or `.postgres.sql` is for that database alone.
+    the order of their names. A file that ends in `.sqlite.sql` or `.postgres.sql` is for that database alone. A small
+    service may give the files' names and texts instead: `migrations={"0001_order.sql": "CREATE TABLE ..."}`.
     """
 
     def __init__(
-        self, name: str, *, migrations: str | None = None, prefix: str = "", tags: Sequence[str] | None = None
+        self,
+        name: str,
+        *,
+        migrations: str | Mapping[str, str] | None = None,
+        prefix: str = "",
+        tags: Sequence[str] | None = None,
     ) -> None:
         super().__init__(prefix=prefix, tags=(name,) if tags is None else tags)
         self.name = name
         caller = sys._getframe(1).f_globals.get("__file__")  # noqa: SLF001  # the folder is meant beside that file
-        self._folder = None if migrations is None else Path(caller or ".").parent / migrations
+        beside = Path(caller or ".").parent
+        self._migrations = beside / migrations if isinstance(migrations, str) else migrations or {}
 
     def migrations(self) -> Mapping[str, str]:
         """The service's own migrations: file name to SQL, in order of name."""
-        if self._folder is None:
-            return {}
-        if not self._folder.is_dir():
+        given = self._migrations
+        if not isinstance(given, Path):
+            return dict(sorted(given.items()))
+        if not given.is_dir():
             raise ConfigurationError(
-                [f"Service {self.name!r} names the migrations {self._folder}, which is no folder. Make it, or drop it."]
+                [f"Service {self.name!r} names the migrations {given}, which is no folder. Make it, or drop it."]
             )
-        return {file.name: file.read_text("utf-8") for file in sorted(self._folder.glob("*.sql"))}
+        return {file.name: file.read_text("utf-8") for file in sorted(given.glob("*.sql"))}
 
     def __repr__(self) -> str:
         return f"<Service {self.name}>"

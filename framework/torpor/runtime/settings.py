@@ -62,12 +62,17 @@ class Settings:
 
 
 def without_secrets(url: str | None) -> str | None:
-    """A URL as it may be shown: without user and password."""
+    """A URL as it may be shown, or several with commas: without user and password."""
     if url is None:
         return None
+    return ",".join(_without_secrets(part) for part in url.split(","))
+
+
+def _without_secrets(url: str) -> str:
+    if "://" not in url:
+        return url.rpartition("@")[2]
     parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=host, query="", fragment="").geturl()
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 class _Reader:

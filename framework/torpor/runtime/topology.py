@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torpor.contract.event import Contract
-    from torpor.runtime.plan import Plan
+    from torpor.runtime.plan import Handled, Plan
 
 
 class TopicUse:
@@ -51,6 +51,7 @@ class Topology:
         found += [
             f"Two services are named {name!r}. Rename one." for name in sorted({n for n in names if names.count(n) > 1})
         ]
+        found += self._routes_taken_twice()
         for use in self.topics.values():
             handlers = sorted({name.partition(".")[0] for name in use.listeners})
             if len(handlers) > 1 and any(issubclass(contract, Command) for contract in use.contracts):
@@ -58,6 +59,19 @@ class Topology:
                     f"The command on {use.name!r} is handled by {' and '.join(handlers)}. "
                     "A command has one handler; use an Event to tell many."
                 )
+        return found
+
+    def _routes_taken_twice(self) -> list[str]:
+        found = []
+        taken: dict[tuple[str, str], Handled] = {}
+        for plan in self.plans:
+            for route in plan.routes:
+                other = taken.setdefault((route.method, route.path), route.handled)
+                if other.service != plan.name:
+                    found.append(
+                        f"{route.handled.name!r} ({route.handled.location}) answers {route.method} {route.path}, "
+                        f"and so does {other.name!r} ({other.location}). Change one path, or give one service a prefix."
+                    )
         return found
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,5 +119,5 @@ def _service(plan: Plan) -> dict[str, Any]:
     return {"name": plan.name, "subscribers": listens, "routes": routes, "schedules": ticks}
 
 
-def _handler(handled: Any) -> dict[str, Any]:
+def _handler(handled: Handled) -> dict[str, Any]:
     return {"name": handled.name, "publishes": sorted(contract.__name__ for contract in handled.publishes)}

@@ -35,8 +35,13 @@ CAREFUL_UNITS = 32
 _LONGEST_REASON = 2000
 
 
-class HandlerFailed(Exception):  # an internal signal to replay, not an error that is told
-    """A handler failed on the path without savepoints."""
+class HandlerFailed(Exception):  # an internal signal, not an error that is told
+    """A handler failed on the path without savepoints: the unit is replayed with them."""
+
+    def __init__(self, delivery: Delivery, error: Exception) -> None:
+        super().__init__()
+        self.delivery = delivery
+        self.error = error
 
 
 class ParkAsked(Exception):  # a handler's answer on its way to the savepoint, not an error
@@ -86,17 +91,31 @@ class Units:
 
     async def run(self, batch: Sequence[Delivery]) -> None:
         """Returns once each delivery's effect, or its parked copy, is durable."""
+        self._metrics.in_flight += len(batch)
+        try:
+            await self._run(batch)
+        finally:
+            self._metrics.in_flight -= len(batch)
+
+    async def _run(self, batch: Sequence[Delivery]) -> None:
         lost = 0
         while True:
             try:
                 await self._run_once(batch)
-            except HandlerFailed:
+            except HandlerFailed as failure:
                 self._careful = CAREFUL_UNITS
+                if not self._may_retry(failure.delivery, failure.error):
+                    failure.delivery.fault = _reason(failure.error)
             except (StoreUnavailable, BrokerUnavailable) as error:
                 lost += 1
                 self._context.report(self._work.handled.name, str(error))
                 await self._context.clock.sleep(wait_before(lost))
             except (StatementFailed, Rejected) as error:
+                if len(batch) == 1 and batch[0].fault is not None:  # it cannot even be parked
+                    lost += 1
+                    self._context.report(self._work.handled.name, str(error))
+                    await self._context.clock.sleep(wait_before(lost))
+                    continue
                 await self._split(batch, error)
                 return
             else:
@@ -151,7 +170,7 @@ class Units:
         except DecodeError as error:
             self._park(delivery, str(error), effects)
         except Exception as error:
-            raise HandlerFailed from error
+            raise HandlerFailed(delivery, error) from error
         else:
             effects.done += 1
 
@@ -165,15 +184,20 @@ class Units:
                 raise
             except Exception as error:  # noqa: BLE001  # whatever a handler raises is judged by its policy
                 await unit.rollback_to_savepoint()
-                delivery.attempts += 1
-                self._metrics.failed += 1
-                if not isinstance(error, _FINAL) and self._work.retry.allows(error, delivery.attempts):
+                if self._may_retry(delivery, error):
                     continue
-                self._park(delivery, _reason(error), effects, error=error)
+                self._park(delivery, _reason(error), effects)
             else:
                 effects.published += published
                 effects.done += 1
             return
+
+    def _may_retry(self, delivery: Delivery, error: Exception) -> bool:
+        """Counts a failure; tells whether the policy allows another attempt."""
+        delivery.attempts += 1
+        delivery.error = error
+        self._metrics.failed += 1
+        return not isinstance(error, _FINAL) and self._work.retry.allows(error, delivery.attempts)
 
     async def _handle(self, unit: Unit, delivery: Delivery) -> list[Message]:
         """Calls the handler; returns what it published. Raises what it raised."""
@@ -196,13 +220,13 @@ class Units:
         """Halves a batch whose transaction fails as a whole; parks the one that is left."""
         if len(batch) > 1:
             middle = len(batch) // 2
-            await self.run(batch[:middle])
-            await self.run(batch[middle:])
+            await self._run(batch[:middle])
+            await self._run(batch[middle:])
             return
         batch[0].fault = _reason(error)
-        await self.run(batch)
+        await self._run(batch)
 
-    def _park(self, delivery: Delivery, reason: str, effects: Effects, *, error: Exception | None = None) -> None:
+    def _park(self, delivery: Delivery, reason: str, effects: Effects) -> None:
         effects.parked.append(self._parked(delivery, reason))
         if delivery.message.key is not None:
             effects.held.add(delivery.message.key)
@@ -211,7 +235,7 @@ class Units:
             self._work.handled.name,
             delivery.message.id,
             reason,
-            exc_info=None if error is None or isinstance(error, _FINAL) else error,
+            exc_info=None if isinstance(delivery.error, _FINAL) else delivery.error,
         )
 
     def _parked(self, delivery: Delivery, reason: str, *, due_at: float | None = None) -> ParkedMessage:

@@ -11,6 +11,7 @@ from torpor.kernel.ids import uuid7
 from torpor.kernel.keys import slot_of
 from torpor.kernel.message import Message
 from torpor.kernel.retry import Retry, wait_before
+from torpor.runtime.ids import new_id
 
 
 @given(st.integers(0, 2**48 - 1), st.integers(0, 2**74 - 1))
@@ -25,6 +26,13 @@ def test_uuid7_is_one(milliseconds: int, entropy: int) -> None:
 def test_uuid7_sorts_by_time(milliseconds: int, one: int, other: int) -> None:
     """A later millisecond sorts later, whatever the randomness."""
     assert uuid7(milliseconds, one) < uuid7(milliseconds + 1, other)
+
+
+def test_new_ids_sort_in_the_order_of_their_making() -> None:
+    """Ids that one process makes within a millisecond still sort by when they were made."""
+    ids = [new_id() for _ in range(20_000)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == len(ids)
 
 
 @given(st.text(), st.text(), st.text(), st.integers(1, 64))

@@ -230,6 +230,38 @@ def test_routers_nest_with_their_prefixes() -> None:
     assert (route.path, route.handled.name, route.options["tags"]) == ("/a/b/c", "orders.leaf", ["orders", "a"])
 
 
+def test_a_route_takes_no_message() -> None:
+    """A route that asks for the message in hand is refused: a request comes without one."""
+    service = Service("orders")
+
+    @service.get("/x")
+    async def handle(message: Message) -> None: ...
+
+    assert "asks for Message" in problems(service)
+
+
+def test_what_a_route_takes_in_it_may_pass_on() -> None:
+    """An event that is a route's body, or is named by a dependency's code, counts as published."""
+    service = Service("orders")
+
+    def told(tx: Tx) -> None:
+        tx.publish(Told(order_id="1"))
+
+    @service.post("/x")
+    async def handle(event: Placed, tx: Tx, told: Annotated[None, Depends(told)]) -> None:
+        tx.publish(event)
+
+    assert bind(service).routes[0].handled.publishes == {Placed, Told}
+
+
+def test_migrations_may_be_given_as_text() -> None:
+    """A small service may give its migrations itself; they come in the order of their names."""
+    service = Service("orders", migrations={"0002_b.sql": "B", "0001_a.sql": "A"})
+    assert list(service.migrations()) == ["0001_a.sql", "0002_b.sql"]
+    with pytest.raises(ConfigurationError, match="no folder"):
+        Service("orders", migrations="nowhere").migrations()
+
+
 def test_a_circle_of_dependencies_is_told() -> None:
     """A dependency that needs itself is refused at binding rather than at the first message."""
     service = Service("orders")

@@ -9,7 +9,7 @@ import pytest
 from torpor import Event, Message, Park, Retry, Service, Tx
 from torpor.adapters.memory.clock import VirtualClock
 from torpor.adapters.sqlite.store import SqliteStore
-from torpor.kernel.errors import StoreUnavailable
+from torpor.kernel.errors import StatementFailed, StoreUnavailable
 from torpor.kernel.message import Delivery
 from torpor.runtime.binding import bind
 from torpor.runtime.context import Context, Health
@@ -160,8 +160,27 @@ async def test_a_policy_may_give_up_at_once() -> None:
 
     async with Bench(hopeless, Retry(attempts=5, give_up_on=(LookupError,))) as bench:
         await bench.units.run([delivery("1")])
-        assert len(calls) == 2  # once without a savepoint, once with
+        assert len(calls) == 1
         assert (await bench.parked())[0][2] == "LookupError: no such thing"
+
+
+@pytest.mark.parametrize("attempts", [1, 2, 5])
+@pytest.mark.parametrize("neighbours", [0, 3])
+async def test_a_failing_message_is_handled_as_often_as_its_policy_says(attempts: int, neighbours: int) -> None:
+    """The attempt that had no savepoint counts; neighbours in the batch do not change the number."""
+    calls: list[str] = []
+
+    async def hopeless(event: Counted) -> None:
+        calls.append(event.key)
+        if event.key == "bad":
+            raise LookupError("no such thing")
+
+    async with Bench(hopeless, Retry(attempts=attempts)) as bench:
+        batch = [delivery(str(n), f"good-{n}") for n in range(neighbours)]
+        await bench.units.run([*batch, delivery("bad", "bad")])
+        assert calls.count("bad") == attempts
+        (row,) = await bench.store.parking.list()
+        assert (row.message.id, row.attempts) == ("bad", attempts)
 
 
 async def test_undecodable_bytes_are_parked_whole() -> None:
@@ -268,6 +287,46 @@ class Outage:
             self.outages -= 1
             raise StoreUnavailable("the database is away")
         return self._store.unit()
+
+
+class Refusing:
+    """A store whose units refuse a message when they append, as a whole."""
+
+    def __init__(self, store: SqliteStore, refused: str) -> None:
+        self._store = store
+        self._refused = refused
+
+    def unit(self) -> Any:
+        return self._Unit(self._store.unit(), self._refused)
+
+    class _Unit:
+        def __init__(self, unit: Any, refused: str) -> None:
+            self._unit = unit
+            self._refused = refused
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._unit, name)
+
+        async def __aenter__(self) -> Any:
+            await self._unit.__aenter__()
+            return self
+
+        async def __aexit__(self, *error: object) -> None:
+            await self._unit.__aexit__(*error)
+
+        async def append(self, messages: Any, parked: Any) -> None:
+            if any(message.attributes["causationid"] == self._refused for message in messages):
+                raise StatementFailed("the outbox refuses this row")
+            await self._unit.append(messages, parked)
+
+
+async def test_an_error_of_the_whole_transaction_is_narrowed_down_to_its_message() -> None:
+    """A batch whose transaction fails as a whole is halved until the one that causes it is parked alone."""
+    async with Bench(insert) as bench:
+        bench.units._store = Refusing(bench.store, "3")  # type: ignore[assignment]  # another store
+        await bench.units.run([delivery(str(n), f"key-{n}", n) for n in range(7)])
+        assert sorted(await bench.counted()) == [(f"key-{n}", n) for n in range(7) if n != 3]
+        assert await bench.parked() == [("3", "parked", "StatementFailed: the outbox refuses this row")]
 
 
 async def test_a_lost_database_is_waited_for() -> None:
