@@ -1,0 +1,199 @@
+"""No database: a unit's messages are published when it commits, and what cannot be handled goes to a parked topic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from torpor.kernel.errors import StatementFailed
+from torpor.kernel.message import Message
+from torpor.ports.store import StorePromises
+from torpor.ports.unit import Admission
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from torpor.kernel.message import ParkedMessage
+    from torpor.ports.broker import Broker
+    from torpor.ports.statements import Statements
+    from torpor.ports.tables import Leases, LogEntry, OutboxLog, ParkingLot
+
+
+class DirectStore:
+    """Publishes at commit. At least once, as a delivery that was not acknowledged comes again; no inbox knows it."""
+
+    __slots__ = ("_broker", "_parked_topic", "leases", "outbox", "parking", "promises")
+
+    def __init__(self, broker: Broker, service: str) -> None:
+        self.promises = StorePromises(is_durable=False, is_transactional=False, runs_sql=False)
+        self.outbox: OutboxLog = NoOutbox()
+        self.parking: ParkingLot = NoParking()
+        self.leases: Leases = FreeLeases()
+        self._broker = broker
+        self._parked_topic = f"{service}.parked"
+
+    def __repr__(self) -> str:
+        return f"<DirectStore {self._parked_topic}>"
+
+    async def start(self) -> None:
+        """Nothing to open."""
+
+    async def migrate(self, own: Mapping[str, str]) -> Sequence[str]:
+        """Nothing to change."""
+        return []
+
+    def unit(self) -> DirectUnit:
+        return DirectUnit(self._broker, self._parked_topic)
+
+    async def ping(self) -> None:
+        """Nothing to ask."""
+
+    async def stop(self) -> None:
+        """Nothing to close."""
+
+
+class DirectUnit:
+    """Holds messages back until the commit, and publishes them in order, those set aside last."""
+
+    __slots__ = ("_broker", "_held", "_mark", "_parked_topic", "_set_aside", "statements")
+
+    def __init__(self, broker: Broker, parked_topic: str) -> None:
+        self.statements: Statements = NoStatements()
+        self._broker = broker
+        self._parked_topic = parked_topic
+        self._held: list[Message] = []
+        self._set_aside: list[Message] = []
+        self._mark = (0, 0)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.clear()
+        self._set_aside.clear()
+
+    async def admit(self, binding: str, messages: Sequence[Message]) -> Admission:
+        """All are new: nothing remembers them."""
+        return Admission({message.id for message in messages}, ())
+
+    async def claim(self, number: int) -> bool:
+        """No rows, so none to take."""
+        return False
+
+    async def append(self, messages: Sequence[Message], parked: Sequence[ParkedMessage]) -> None:
+        self._held += messages
+        self._set_aside += [self._parked_copy(row) for row in parked]
+
+    async def savepoint(self) -> None:
+        self._mark = len(self._held), len(self._set_aside)
+
+    async def rollback_to_savepoint(self) -> None:
+        held, set_aside = self._mark
+        del self._held[held:], self._set_aside[set_aside:]
+
+    async def commit(self) -> None:
+        """Publishes. Raises BrokerUnavailable, or the first refusal; the delivery is then not acknowledged."""
+        messages, set_aside, self._held, self._set_aside = self._held, self._set_aside, [], []
+        if not messages and not set_aside:
+            return
+        if set_aside:
+            await self._broker.declare([self._parked_topic], ())
+        refusals = await self._broker.publish([*messages, *set_aside])
+        if refusals:
+            raise refusals[min(refusals)]
+
+    def _parked_copy(self, row: ParkedMessage) -> Message:
+        """The original message on the parked topic, with what an operator needs to send it back.
+
+        Its id names the binding too: two bindings may set the same message aside, and a broker would drop a copy.
+        """
+        message = row.message
+        attributes = {
+            **message.attributes,
+            "torporbinding": row.binding,
+            "torporreason": row.reason,
+            "torportopic": message.topic,
+            "torporid": message.id,
+        }
+        return Message(
+            self._parked_topic,
+            message.data,
+            id=f"{message.id}/{row.binding}",
+            type=message.type,
+            key=message.key,
+            attributes=attributes,
+        )
+
+
+class NoStatements:
+    """Says what to set, so that statements can run."""
+
+    __slots__ = ()
+
+    async def execute(self, statement: str, parameters: Sequence[object]) -> int:
+        raise _no_database()
+
+    async def fetch(self, statement: str, parameters: Sequence[object]) -> list[dict[str, Any]]:
+        raise _no_database()
+
+    async def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
+        raise _no_database()
+
+    def session(self) -> Any:
+        raise _no_database()
+
+
+class NoOutbox:
+    """Always empty: messages are published by their units."""
+
+    __slots__ = ()
+
+    async def pending(self, limit: int) -> Sequence[LogEntry]:
+        return ()
+
+    async def advance(self, positions: Mapping[int, int], epoch: int) -> None:
+        """No cursors."""
+
+    async def trim(self, *, published: float, admitted: float) -> int:
+        return 0
+
+
+class NoParking:
+    """Always empty: what is set aside is on the parked topic."""
+
+    __slots__ = ()
+
+    async def due(self, now: float, limit: int) -> Sequence[ParkedMessage]:
+        return ()
+
+    async def list(
+        self, *, binding: str | None = None, key: str | None = None, limit: int = 100
+    ) -> Sequence[ParkedMessage]:
+        return ()
+
+    async def redrive(self, numbers: Sequence[int], at: float) -> int:
+        return 0
+
+    async def discard(self, numbers: Sequence[int]) -> int:
+        return 0
+
+    async def count(self) -> Mapping[str, int]:
+        return {}
+
+
+class FreeLeases:
+    """Grants every lease: there is nothing to guard."""
+
+    __slots__ = ()
+
+    async def acquire(self, name: str, holder: str, seconds: float) -> int | None:
+        return 1
+
+    async def release(self, name: str, holder: str) -> None:
+        """Nothing is held."""
+
+
+def _no_database() -> StatementFailed:
+    return StatementFailed("This service has no database. Set TORPOR_DATABASE_URL, for example sqlite:///orders.db.")

@@ -1,0 +1,62 @@
+"""Messages as rows, and rows as messages."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from torpor.kernel.message import Message, ParkedMessage
+from torpor.ports.tables import LogEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # ASCII, so that it holds any text, lone surrogates too
+
+
+def headers_of(attributes: Mapping[str, str]) -> str:
+    """Attributes as JSON."""
+    return _encode(dict(attributes)) if attributes else "{}"
+
+
+def outbox_row(message: Message, at: float) -> tuple[object, ...]:
+    """The columns of `append`."""
+    headers = headers_of(message.attributes)
+    return message.key, message.topic, message.type, message.id, headers, message.data, at
+
+
+def parked_row(parked: ParkedMessage) -> tuple[object, ...]:
+    """The columns of `park`. Without a number the table gives the next one."""
+    message = parked.message
+    return (
+        parked.number or None,
+        parked.binding,
+        message.key,
+        message.topic,
+        message.type,
+        message.id,
+        headers_of(message.attributes),
+        message.data,
+        parked.reason,
+        parked.attempts,
+        parked.at,
+        parked.due_at,
+    )
+
+
+def log_entry(row: Any) -> LogEntry:
+    """A row of `pending`."""
+    shard, position, topic, data, id, type, key, headers = row
+    return LogEntry(shard, position, _message(topic, data, id, type, key, headers))
+
+
+def parked_message(row: Any) -> ParkedMessage:
+    """A row of `parked` or `due`."""
+    number, binding, topic, data, id, type, key, headers, reason, attempts, at, due_at = row
+    message = _message(topic, data, id, type, key, headers)
+    return ParkedMessage(binding, message, reason=reason, at=at, attempts=attempts, due_at=due_at, number=number)
+
+
+def _message(topic: str, data: bytes, id: str, type: str, key: str | None, headers: str) -> Message:
+    attributes = {} if headers == "{}" else json.loads(headers)
+    return Message(topic, data, id=id, type=type, key=key, attributes=attributes)

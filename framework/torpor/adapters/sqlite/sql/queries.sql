@@ -1,0 +1,134 @@
+-- The framework's own statements on SQLite, each a block with its name. The adapter reads this file once, on first use.
+
+-- admit_one --
+-- Enters one id into a binding's inbox; changes a row when it is new.
+INSERT INTO torpor_inbox (binding, id, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
+
+-- admit_many --
+-- The same for many rows; tells the ids that are new. (For one row RETURNING costs five times the insert.)
+INSERT INTO torpor_inbox (binding, id, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING RETURNING id
+
+-- has_parked --
+-- Whether a binding has parked rows at all: nearly always not, and then no key has to be asked for.
+SELECT 1 FROM torpor_parked WHERE binding = ?1 LIMIT 1
+
+-- is_blocked --
+-- Whether a key has a parked row in a binding.
+SELECT 1 FROM torpor_parked WHERE binding = ?1 AND key = ?2 LIMIT 1
+
+-- claim --
+-- Takes a row out, unless an operator holds it.
+DELETE FROM torpor_parked WHERE number = ?1 AND due_at IS NOT NULL
+
+-- append --
+-- Adds to the outbox log. The write lock is held until the commit, so positions follow the order of commits.
+INSERT INTO torpor_outbox (key, topic, type, id, headers, payload, at) VALUES (?, ?, ?, ?, ?, ?, ?)
+
+-- park --
+-- Sets messages aside. A row that was claimed keeps its number, and so its place before those that wait behind it.
+INSERT INTO torpor_parked (number, binding, key, topic, type, id, headers, payload, reason, attempts, at, due_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+
+-- pending --
+-- The rows past the relay's cursor.
+SELECT shard, pos, topic, payload, id, type, key, headers FROM torpor_outbox
+WHERE shard = 0 AND pos > coalesce((SELECT pos FROM torpor_cursor WHERE shard = 0), 0)
+ORDER BY pos LIMIT ?1
+
+-- advance --
+-- Moves a shard's cursor, never back.
+INSERT INTO torpor_cursor (shard, pos) VALUES (?1, ?2)
+ON CONFLICT (shard) DO UPDATE SET pos = excluded.pos WHERE excluded.pos > pos
+
+-- relay_epoch --
+-- The epoch that the relay's lease has now.
+SELECT epoch FROM torpor_lease WHERE name = ?1
+
+-- trim_outbox --
+-- Removes a few of the oldest published rows. Rows are in order of time, so the scan ends at the first young one.
+DELETE FROM torpor_outbox WHERE pos IN (
+    SELECT pos FROM torpor_outbox
+    WHERE pos <= coalesce((SELECT pos FROM torpor_cursor WHERE shard = 0), 0)
+    ORDER BY pos LIMIT ?2
+) AND at < ?1
+
+-- old_inbox --
+-- Some old inbox rows. It reads the whole table, so it runs beside the writer, on a connection of its own.
+SELECT binding, id FROM torpor_inbox WHERE at < ?1 LIMIT ?2
+
+-- trim_inbox --
+-- Removes one inbox row.
+DELETE FROM torpor_inbox WHERE binding = ?1 AND id = ?2
+
+-- due --
+-- The first row of each key in its binding, and every row without a key, once its time has come. It leaps from key to
+-- key along the index, so that a hundred thousand rows waiting behind one key cost nothing. (Comparing the pair of
+-- binding and key at once would read them all: SQLite uses the index for the binding alone then.)
+WITH RECURSIVE head (number) AS (
+    SELECT * FROM (
+        SELECT number FROM torpor_parked WHERE key IS NOT NULL ORDER BY binding, key, number LIMIT 1
+    )
+    UNION ALL
+    SELECT coalesce(
+        (
+            SELECT number FROM torpor_parked
+            WHERE binding = here.binding AND key > here.key ORDER BY key, number LIMIT 1
+        ),
+        (
+            SELECT number FROM torpor_parked
+            WHERE binding > here.binding AND key IS NOT NULL ORDER BY binding, key, number LIMIT 1
+        )
+    )
+    FROM head JOIN torpor_parked AS here ON here.number = head.number
+)
+SELECT number, binding, topic, payload, id, type, key, headers, reason, attempts, at, due_at
+FROM head JOIN torpor_parked USING (number) WHERE due_at <= ?1
+UNION ALL
+SELECT number, binding, topic, payload, id, type, key, headers, reason, attempts, at, due_at
+FROM torpor_parked INDEXED BY torpor_parked_unkeyed WHERE key IS NULL AND due_at <= ?1
+ORDER BY number LIMIT ?2
+
+-- parked --
+-- Parked rows, of one binding or key when asked.
+SELECT number, binding, topic, payload, id, type, key, headers, reason, attempts, at, due_at
+FROM torpor_parked
+WHERE (?1 IS NULL OR binding = ?1) AND (?2 IS NULL OR key = ?2)
+ORDER BY number LIMIT ?3
+
+-- redrive --
+-- Makes a row due.
+UPDATE torpor_parked SET due_at = ?2 WHERE number = ?1
+
+-- discard --
+-- Deletes a row.
+DELETE FROM torpor_parked WHERE number = ?1
+
+-- count_parked --
+-- How many rows each binding has.
+SELECT binding, count(*) FROM torpor_parked GROUP BY binding
+
+-- lease --
+-- Who holds a lease, and until when: lets those who wait ask without the write lock.
+SELECT holder, expires_at FROM torpor_lease WHERE name = ?1
+
+-- acquire --
+-- Takes a lease that is free, expired or one's own. The epoch rises with each new holder. ?3 is now, ?4 the end.
+INSERT INTO torpor_lease (name, holder, epoch, expires_at) VALUES (?1, ?2, 1, ?4)
+ON CONFLICT (name) DO UPDATE SET
+    epoch = CASE WHEN holder = excluded.holder THEN epoch ELSE epoch + 1 END,
+    holder = excluded.holder,
+    expires_at = excluded.expires_at
+WHERE holder IS NULL OR holder = excluded.holder OR expires_at <= ?3
+RETURNING epoch
+
+-- release --
+-- Frees a lease, if it is still held.
+UPDATE torpor_lease SET holder = NULL WHERE name = ?1 AND holder = ?2
+
+-- applied --
+-- The migrations that were applied.
+SELECT name, checksum FROM torpor_migration
+
+-- record_migration --
+-- Remembers a migration.
+INSERT INTO torpor_migration (name, checksum, at) VALUES (?1, ?2, ?3)

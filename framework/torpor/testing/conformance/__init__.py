@@ -1,0 +1,5 @@
+"""One suite of tests a port, for whoever writes an adapter. Subclass the suites in a test module of your own."""
+
+import pytest
+
+pytest.register_assert_rewrite(*(f"{__name__}.{suite}" for suite in ("broker", "store", "store_sql", "store_tables")))
