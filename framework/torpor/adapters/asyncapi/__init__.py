@@ -1,0 +1,1 @@
+"""AsyncAPI: the document of what services publish and listen to."""

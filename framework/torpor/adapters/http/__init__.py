@@ -1,0 +1,1 @@
+"""HTTP: FastAPI carries the services' routes, uvicorn serves them."""

@@ -1,0 +1,1 @@
+"""Prometheus: the services' numbers in its text format."""

@@ -1,0 +1,244 @@
+"""The AsyncAPI document of bound services."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from torpor import Event, Service, Tx
+from torpor.adapters.asyncapi.document import document
+from torpor.runtime.binding import bind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = re.compile(r"[A-Za-z0-9._-]+")
+
+
+class Line(BaseModel):
+    sku: str
+
+
+class OrderPlaced(Event, topic="orders.placed", key="order_id"):
+    """A customer asks for goods."""
+
+    order_id: str
+    lines: list[Line]
+
+
+class Card(BaseModel):
+    kind: Literal["card"]
+    number: str
+
+
+class Cash(BaseModel):
+    kind: Literal["cash"]
+
+
+class Paid(Event, topic="payments.paid"):
+    means: Annotated[Card | Cash, Field(discriminator="kind")]
+    odd: int = Field(alias="ce:odd")
+
+
+def namesakes() -> type[Event]:
+    """Another team's contract of the same name, with a nested model of the same name."""
+
+    class Line(BaseModel):
+        quantity: int
+
+    class OrderPlaced(Event, topic="elsewhere.placed"):
+        total: int
+        lines: list[Line]
+
+    return OrderPlaced
+
+
+OtherPlaced = namesakes()
+
+
+def orders() -> Service:
+    """Publishes."""
+    service = Service("orders")
+
+    @service.post("/orders")
+    async def place(tx: Tx) -> str:
+        tx.publish(OrderPlaced(order_id="1", lines=[]))
+        return "placed"
+
+    return service
+
+
+def payments() -> Service:
+    """Listens and publishes."""
+    service = Service("payments")
+
+    @service.on(OrderPlaced)
+    async def take(event: OrderPlaced, tx: Tx) -> Paid | None:
+        """Takes the money."""
+
+    @service.on(OtherPlaced, group="others")
+    async def other(event: OtherPlaced) -> None: ...  # type: ignore[valid-type]
+
+    return service
+
+
+def stock() -> Service:
+    """Listens to the same topic, with a handler of the same name."""
+    service = Service("stock")
+
+    @service.on(OrderPlaced)
+    async def take(event: OrderPlaced) -> None: ...
+
+    return service
+
+
+def made(*services: Service, broker_url: str | None = "nats://app:secret@broker:4222") -> dict[str, Any]:
+    """The document of some services."""
+    return document([bind(service) for service in services], "shop", version="1.2.3", broker_url=broker_url)
+
+
+def references(node: Any) -> Iterator[str]:
+    """All that a document points to."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key == "$ref":
+                yield value
+            else:
+                yield from references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from references(value)
+
+
+def target(root: dict[str, Any], reference: str) -> Any:
+    """What a reference points to."""
+    node: Any = root
+    for part in reference.removeprefix("#/").split("/"):
+        node = node[part.replace("~1", "/").replace("~0", "~")]
+    return node
+
+
+def payload(root: dict[str, Any], operation: str) -> dict[str, Any]:
+    """The schema of an operation's only message."""
+    (reference,) = root["operations"][operation]["messages"]
+    message = target(root, target(root, reference["$ref"])["$ref"])
+    found: dict[str, Any] = target(root, message["payload"]["$ref"])
+    return found
+
+
+def test_every_binding_is_an_operation() -> None:
+    """Subscribers receive and published contracts are sent, each on a channel with the topic as its address."""
+    root = made(orders(), payments(), stock())
+    assert root["asyncapi"] == "3.0.0"
+    assert root["info"] == {"title": "shop", "version": "1.2.3"}
+    assert root["defaultContentType"] == "application/json"
+    told = {
+        name: (operation["action"], target(root, operation["channel"]["$ref"])["address"])
+        for name, operation in root["operations"].items()
+    }
+    other = next(name for name in root["components"]["schemas"] if "namesakes" in name and "OrderPlaced" in name)
+    mine = next(name for name in root["components"]["schemas"] if "OrderPlaced" in name and "namesakes" not in name)
+    assert told == {
+        f"orders.publishes.{mine}": ("send", "orders.placed"),
+        "payments.other": ("receive", "elsewhere.placed"),
+        "payments.publishes.Paid": ("send", "payments.paid"),
+        "payments.take": ("receive", "orders.placed"),
+        "stock.take": ("receive", "orders.placed"),
+    }
+    assert payload(root, "payments.other") == root["components"]["schemas"][other]
+    assert root["channels"]["payments.take"]["description"] == "Takes the money."
+    assert root["channels"]["payments.other"]["bindings"]["nats"]["queue"] == "others"
+
+
+def test_a_contract_is_described_by_its_fields() -> None:
+    """A message's payload is the contract's schema; without namesakes it has the contract's own name."""
+    root = made(orders(), stock())
+    assert list(root["components"]["schemas"]) == ["Line", "OrderPlaced"]
+    schema = payload(root, "stock.take")
+    assert schema["description"] == "A customer asks for goods."
+    assert schema["required"] == ["order_id", "lines"]
+    assert schema["properties"]["lines"]["items"] == {"$ref": "#/components/schemas/Line"}
+    assert payload(root, "orders.publishes.OrderPlaced") == schema
+
+
+def test_namesakes_keep_their_own_schemas() -> None:
+    """Two contracts of one name, and the two models of one name inside them, are told apart."""
+    root = made(payments())
+    ours, theirs = payload(root, "payments.take"), payload(root, "payments.other")
+    assert set(ours["properties"]) == {"order_id", "lines"}
+    assert set(theirs["properties"]) == {"total", "lines"}
+    inside = [target(root, one["properties"]["lines"]["items"]["$ref"]) for one in (ours, theirs)]
+    assert [list(one["properties"]) for one in inside] == [["sku"], ["quantity"]]
+
+
+def test_a_discriminator_is_the_name_of_a_property() -> None:
+    """AsyncAPI wants a name where OpenAPI wants an object, and a field's own name is left as it is."""
+    schema = payload(made(payments()), "payments.publishes.Paid")
+    assert schema["properties"]["means"]["discriminator"] == "kind"
+    assert "ce:odd" in schema["properties"]
+
+
+def test_every_reference_leads_somewhere_and_every_name_is_legal() -> None:
+    """Nothing points into the void, and the names of components are what the specification allows."""
+    root = made(orders(), payments(), stock())
+    found = list(references(root))
+    assert len(found) > 20
+    assert all(isinstance(target(root, reference), dict) for reference in found)
+    components = root["components"]
+    names = [*components["messages"], *components["schemas"], *root["channels"], *root["operations"], *root["servers"]]
+    assert all(NAME.fullmatch(name) for name in names)
+    locations = {message["correlationId"]["location"] for message in components["messages"].values()}
+    assert locations == {"$message.header#/ce-correlationid"}
+
+
+@pytest.mark.parametrize(
+    ("broker_url", "hosts"),
+    [
+        ("nats://app:secret@broker:4222", ["broker:4222"]),
+        ("nats://secret@one:4222/secret?secret=1, tls://app:secret@two:4223", ["one:4222", "two:4223"]),
+        ("app:secret@bare:4222", ["bare:4222"]),
+        ("memory://", []),
+        (None, []),
+    ],
+)
+def test_servers_are_told_without_secrets(broker_url: str | None, hosts: list[str]) -> None:
+    """Only hosts and ports of a broker's URL appear; a broker in memory has no server, and all its channels."""
+    root = made(orders(), broker_url=broker_url)
+    assert [server["host"] for server in root["servers"].values()] == hosts
+    assert "secret" not in json.dumps(root)
+    assert list(root["channels"]) == ["orders.publishes.OrderPlaced"]
+
+
+def test_a_document_is_the_same_each_time() -> None:
+    """Making it twice gives one text, in the order of the names."""
+    services = (orders(), payments(), stock())
+    assert json.dumps(made(*services)) == json.dumps(made(*services))
+    root = made(*services)
+    assert list(root["channels"]) == sorted(root["channels"])
+    assert list(root["operations"]) == sorted(root["operations"])
+    assert list(root["components"]["schemas"]) == sorted(root["components"]["schemas"])
+
+
+def test_a_service_without_messages_has_an_empty_document() -> None:
+    """No channel is no mistake."""
+    root = made(Service("quiet"))
+    assert (root["channels"], root["operations"], root["components"]["schemas"]) == ({}, {}, {})
+
+
+def test_without_faststream_it_says_what_to_install() -> None:
+    """Importing the module is cheap, and its use without FastStream is a mistake of the installation."""
+    code = (
+        "import sys; sys.modules['faststream'] = None\n"
+        "from torpor.adapters.asyncapi.document import document\n"
+        "from torpor.kernel.errors import ConfigurationError\n"
+        "try: document([], 'x', version='1', broker_url=None)\n"
+        "except ConfigurationError as error: print(error.problems[0])\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "AsyncAPI needs FastStream. Install torpor[nats] or torpor[kafka].\n"
