@@ -1,0 +1,176 @@
+"""The commands: each parses, calls one function, and prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from torpor.cli.failures import USAGE, tell
+from torpor.cli.operations import parked
+from torpor.kernel.errors import ConfigurationError, TorporError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torpor.runtime.service import Service
+
+app = typer.Typer(
+    name="torpor",
+    help="Event-driven services that sleep at zero and wake at once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(parked, name="parked")
+
+Places = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[PATH | MODULE:SERVICE]...", help="Folders, files, or variables in modules (here: .)."),
+]
+AppDir = Annotated[Path, typer.Option(help="Where the modules of MODULE:SERVICE are.")]
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Runs one command; returns the exit code."""
+    try:
+        app(args=list(arguments), prog_name="torpor")
+    except TorporError as error:
+        tell(error)
+        return USAGE
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 1
+    return 0
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,  # noqa: FBT002
+) -> None:
+    """Event-driven services that sleep at zero and wake at once."""
+    if version:
+        _print_version()
+        raise typer.Exit
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="The service's name, and its package's.")],
+    path: Annotated[Path, typer.Option(help="The folder to write it into.")] = Path(),
+) -> None:
+    """Write a service that runs at once, with its tests."""
+    from torpor.cli.frames import shown_path
+    from torpor.cli.scaffold import write_service
+
+    for file in write_service(name, path):
+        print(f"  {shown_path(str(file))}")
+    folder = path / name
+    print(f"\nRun it:   torpor dev {folder}\nTest it:  pytest {folder}")
+
+
+@app.command()
+def dev(
+    paths: Annotated[list[str] | None, typer.Argument(metavar="[PATH]...", help="Folders or files (here: .).")] = None,
+    host: Annotated[str, typer.Option(envvar="TORPOR_HTTP_HOST", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="TORPOR_HTTP_PORT", help="The port to listen on.")] = 8000,
+    data: Annotated[Path, typer.Option(help="Where the broker and the databases keep their files.")] = Path(".torpor"),
+    reload: Annotated[bool, typer.Option(help="Start again when files change.")] = True,  # noqa: FBT002
+) -> None:
+    """Run one or many services on this machine, with a broker and databases of their own."""
+    from torpor.cli.development import Development
+    from torpor.cli.supervisor import develop
+
+    plan = Development(paths or ["."], host=host, port=port, data=data, is_reloading=reload)
+    raise typer.Exit(develop(plan))
+
+
+@app.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+def run(
+    words: Annotated[list[str] | None, typer.Argument(metavar="MODULE:SERVICE...")] = None,
+) -> None:
+    """Serve in production: settings from the environment, no migration, no reload."""
+    from torpor.cli.production import run as serve
+
+    raise typer.Exit(serve(words or []))
+
+
+@app.command()
+def check(places: Places = None, app_dir: AppDir = Path()) -> None:
+    """Find the mistakes of services without running them."""
+    from torpor.assembly import plans_of
+
+    try:
+        plans = plans_of(_services(places, app_dir))
+    except ConfigurationError as error:
+        tell(error)
+        raise typer.Exit(1) from error
+    print(f"{_counted(len(plans), 'service')}, {_counted(sum(len(p.handlers) for p in plans), 'handler')}: all good")
+
+
+@app.command()
+def topology(
+    places: Places = None,
+    form: Annotated[str, typer.Option("--format", help="table, json or mermaid.")] = "table",
+    app_dir: AppDir = Path(),
+) -> None:
+    """Show who publishes and who listens to what."""
+    if form not in ("table", "json", "mermaid"):
+        raise ConfigurationError([f"--format is {form!r}. Expected table, json or mermaid."])
+    from torpor.assembly import plans_of
+    from torpor.runtime.topology import topology_of
+
+    found = topology_of(plans_of(_services(places, app_dir)))
+    if form == "json":
+        import json
+
+        print(json.dumps(found.to_dict(), indent=2))
+    elif form == "mermaid":
+        print(found.to_mermaid(), end="")
+    else:
+        from torpor.cli.report import print_topology
+
+        print_topology(found)
+
+
+@app.command()
+def migrate(places: Places = None, app_dir: AppDir = Path()) -> None:
+    """Bring the databases of TORPOR_DATABASE_URL up to date."""
+    from torpor.cli.databases import migrate as migrated
+
+    for service, applied in migrated(_services(places, app_dir)).items():
+        print(f"{service}: {', '.join(applied) if applied else 'up to date'}")
+
+
+@app.command()
+def demo(
+    url: Annotated[str, typer.Option(help="Where the shop runs.")] = "http://127.0.0.1:8000",
+    orders: Annotated[int, typer.Option(help="How many orders to place.", min=1)] = 20,
+) -> None:
+    """Place orders with the shop, and show them move."""
+    from torpor.cli.demo import demo as place_orders
+
+    raise typer.Exit(place_orders(url, orders))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    _print_version()
+
+
+def _services(places: Sequence[str] | None, app_dir: Path) -> list[Service]:
+    from torpor.cli.discovery import find, load
+
+    return load(find(places or ["."], app_dir=app_dir))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _print_version() -> None:
+    from torpor import __version__
+
+    print(f"torpor {__version__} (Python {sys.version.partition(' ')[0]})")
