@@ -1,0 +1,1 @@
+"""Knows what is in the warehouse, and sets it aside for orders."""

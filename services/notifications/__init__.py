@@ -1,0 +1,1 @@
+"""Writes to customers about their orders."""

@@ -1,0 +1,24 @@
+"""Notifications."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+Kind = Literal["placed", "shipped", "cancelled"]
+
+
+class Notification(BaseModel):
+    """One message to a customer."""
+
+    order_id: str
+    kind: Kind
+    text: str
+
+
+class Mailbox(BaseModel):
+    """The latest messages to a customer, newest first."""
+
+    customer_id: str
+    notifications: list[Notification]

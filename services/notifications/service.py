@@ -1,0 +1,45 @@
+"""The notifications service: one row for each message that a customer gets."""
+
+from __future__ import annotations
+
+from notifications.models import Kind, Mailbox, Notification
+from shop_events import Name, OrderCancelled, OrderPlaced, OrderShipped
+from torpor import Service, Tx, new_id
+
+notifications = Service("notifications", migrations="migrations")
+
+TELL = """
+    INSERT INTO notification (id, customer_id, order_id, kind, text) VALUES ($1, $2, $3, $4, $5)
+    ON CONFLICT (order_id, kind) DO NOTHING
+"""
+LATEST = "SELECT order_id, kind, text FROM notification WHERE customer_id = $1 ORDER BY id DESC LIMIT 100"
+
+
+@notifications.get("/notifications/{customer_id}")
+async def show_mailbox(customer_id: Name, tx: Tx) -> Mailbox:
+    """What a customer has been told; nothing, for one that was never heard of."""
+    rows = await tx.fetch(LATEST, customer_id)
+    return Mailbox(customer_id=customer_id, notifications=[Notification.model_validate(row) for row in rows])
+
+
+@notifications.on(OrderPlaced)
+async def tell_placed(event: OrderPlaced, tx: Tx) -> None:
+    """Thanks for the order."""
+    tell(tx, event, "placed", f"Thank you. Your order {event.order_id} is in our books.")
+
+
+@notifications.on(OrderShipped)
+async def tell_shipped(event: OrderShipped, tx: Tx) -> None:
+    """Good news."""
+    tell(tx, event, "shipped", f"Your order {event.order_id} is on its way.")
+
+
+@notifications.on(OrderCancelled)
+async def tell_cancelled(event: OrderCancelled, tx: Tx) -> None:
+    """Bad news, with the reason."""
+    tell(tx, event, "cancelled", f"Your order {event.order_id} is cancelled: {event.reason}.")
+
+
+def tell(tx: Tx, event: OrderPlaced | OrderShipped | OrderCancelled, kind: Kind, text: str) -> None:
+    """Writes the message, unless it was written before."""
+    tx.write(TELL, new_id(), event.customer_id, event.order_id, kind, text)

@@ -1,0 +1,1 @@
+"""Takes orders, and tells what has become of them."""

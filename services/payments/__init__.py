@@ -1,0 +1,1 @@
+"""Holds the customers' money, and takes it for orders."""

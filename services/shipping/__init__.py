@@ -1,0 +1,1 @@
+"""Hands paid orders to a carrier."""
