@@ -85,9 +85,10 @@ class _Tables:
 class _Changes:
     """What a unit has done so far, none of it to be seen by others."""
 
-    __slots__ = ("admitted", "appended", "claimed", "parked")
+    __slots__ = ("admitted", "appended", "claimed", "given", "parked")
 
     def __init__(self, before: _Changes | None = None) -> None:
+        self.given: int = before.given if before else 0  # new numbers of parked rows
         self.admitted: set[tuple[str, str]] = set(before.admitted) if before else set()
         self.appended: list[Message] = list(before.appended) if before else []
         self.claimed: set[int] = set(before.claimed) if before else set()
@@ -138,9 +139,9 @@ class MemoryUnit:
         changes = await self._begin()
         changes.appended += messages
         for row in parked:
-            number = row.number
-            if not number:
-                self._tables.last_number = number = self._tables.last_number + 1
+            if not row.number:
+                changes.given += 1
+            number = row.number or self._tables.last_number + changes.given
             changes.parked[number] = _numbered(row, number, row.due_at)
 
     async def savepoint(self) -> None:
@@ -162,6 +163,7 @@ class MemoryUnit:
             tables.parked.pop(number, None)
         tables.inbox.update(dict.fromkeys(changes.admitted, now))
         tables.parked.update(changes.parked)
+        tables.last_number += changes.given
         self._end()
 
     def _parked(self) -> dict[int, ParkedMessage]:

@@ -60,7 +60,7 @@ class Database:
             return
         if not self.is_memory and not self._exists():
             raise SchemaMismatch(f"{self.path} does not exist. Run `torpor migrate` before the service starts.")
-        writer = self._writer or Writer(self.path, self._options, self._patience)
+        writer, self._writer = self._writer or Writer(self.path, self._options, self._patience), None
         try:
             await self._patience.attempt(lambda: _use_log(writer.connection))
             await self._patience.attempt(lambda: migrations.check(writer.connection, self.path))

@@ -30,7 +30,10 @@ def check(connection: sqlite3.Connection, path: str) -> None:
 
 
 def apply(connection: sqlite3.Connection, own: Mapping[str, str], *, path: str, at: float) -> list[str]:
-    """Applies what is missing: the framework's, then the service's own in order of name. Returns their names."""
+    """Applies what is missing: the framework's, then the service's own in order of name. Returns their names.
+
+    The service's own that were applied and are not in `own` are left alone, so that older code can be put back.
+    """
     wanted = {_OURS + name: text(name) for name in MIGRATIONS}
     wanted |= {name: own[name] for name in sorted(own) if not name.endswith(_OTHER_DIALECT)}
     applied = _applied(connection)

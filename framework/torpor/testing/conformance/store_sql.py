@@ -356,7 +356,7 @@ class SessionConformance(StoreSuite):
     def note(self, store: Store) -> Any:
         """The model of the table `note`."""
         needs(store.promises.runs_sql, "runs_sql")
-        pytest.importorskip("sqlmodel", reason="not promised: sqlmodel is not installed")
+        pytest.importorskip("sqlmodel", reason="sqlmodel is not installed")
         return note_model()
 
     async def test_a_session_shares_the_units_transaction(self, store: Store, note: Any) -> None:
