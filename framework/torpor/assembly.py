@@ -10,6 +10,7 @@ from torpor import __version__
 from torpor.features.redrive import Redriver
 from torpor.features.relay import Relay
 from torpor.features.ticking import Ticker
+from torpor.features.timers import Timekeeper
 from torpor.kernel.errors import ConfigurationError
 from torpor.runtime.binding import bind
 from torpor.runtime.host import Duty, Host
@@ -119,7 +120,7 @@ def assemble_in_memory(services: Sequence[Service], *, hub: MemoryHub, clock: Cl
 
 def duties_of(plan: Plan) -> list[Duty]:
     """The background work that a service needs."""
-    duties: list[Duty] = [Relay(), Redriver()]
+    duties: list[Duty] = [Relay(), Redriver(), Timekeeper()]
     if plan.tickers:
         duties.append(Ticker())
     return duties

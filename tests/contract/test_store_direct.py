@@ -9,6 +9,7 @@ from torpor.adapters.memory.broker import MemoryBroker, MemoryHub
 from torpor.testing.conformance.store import InboxConformance, OutboxConformance
 from torpor.testing.conformance.store_sql import LifeConformance, StatementConformance
 from torpor.testing.conformance.store_tables import LeaseConformance, ParkingConformance
+from torpor.testing.conformance.store_timers import TimersConformance
 
 
 class DirectBackend:
@@ -38,3 +39,6 @@ class TestLife(LifeConformance): ...
 
 
 class TestStatements(StatementConformance): ...
+
+
+class TestTimers(TimersConformance): ...

@@ -9,6 +9,7 @@ from torpor.adapters.memory.store import MemoryStore
 from torpor.testing.conformance.store import InboxConformance, OutboxConformance, admitted, committed, message
 from torpor.testing.conformance.store_sql import LifeConformance, StatementConformance
 from torpor.testing.conformance.store_tables import LeaseConformance, ParkingConformance
+from torpor.testing.conformance.store_timers import TimersConformance
 
 
 class MemoryBackend:
@@ -65,3 +66,6 @@ async def test_leases_expire_by_the_clock() -> None:
     assert await store.leases.acquire("relay", "another", 30) is None
     await clock.advance(1)
     assert await store.leases.acquire("relay", "another", 30) == 2
+
+
+class TestTimers(TimersConformance): ...

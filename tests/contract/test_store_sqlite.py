@@ -16,6 +16,7 @@ from torpor.testing.conformance.store_sql import (
     StatementConformance,
 )
 from torpor.testing.conformance.store_tables import LeaseConformance, ParkingConformance
+from torpor.testing.conformance.store_timers import TimersConformance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,3 +58,6 @@ class TestStatements(StatementConformance): ...
 
 
 class TestSessions(SessionConformance): ...
+
+
+class TestTimers(TimersConformance): ...

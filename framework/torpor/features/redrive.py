@@ -10,6 +10,7 @@ from torpor.kernel.message import Delivery
 from torpor.kernel.retry import wait_before
 
 if TYPE_CHECKING:
+    from torpor.runtime.context import Committed
     from torpor.runtime.host import Host
 
 _POLL_SECONDS = 1.0
@@ -30,9 +31,9 @@ class Redriver:
         """Whether no due row is known of."""
         return not (self._is_busy or self._wake.is_set() or self._under_way)
 
-    def committed(self, published: int, parked: int) -> None:  # a duty's signature
+    def committed(self, rows: Committed) -> None:  # a duty's signature
         """Looks again when a unit has parked a message, or has taken one out."""
-        if parked:
+        if rows.parked:
             self._wake.set()
 
     async def run(self, host: Host) -> None:

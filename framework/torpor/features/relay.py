@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from torpor.kernel.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
 from torpor.kernel.message import ParkedMessage
 from torpor.kernel.retry import wait_before
-from torpor.runtime.ids import new_id
+from torpor.runtime.context import Committed
+from torpor.runtime.lease import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 PARKED_AS = "outbox"  # the binding under which a message that the broker refuses is parked
 _LEASE = "relay"
 _BEHIND = "waits behind its key"
-_LEASE_SECONDS = 3.0
 _BATCH = 500
 _POLL_SECONDS = 1.0
 _TRIM_EVERY = 600.0
@@ -39,9 +39,7 @@ class Relay:
     def __init__(self) -> None:
         self._wake = asyncio.Event()
         self._is_busy = True
-        self.holder = new_id()
-        self._epoch: int | None = None
-        self._leased_until = 0.0
+        self.lease = Lease(_LEASE)
         self._trimmed_at = 0.0
         self._held: set[str] = set()
         self._redriven: deque[Delivery] = deque()
@@ -51,9 +49,9 @@ class Relay:
         """Whether all that was committed here is published."""
         return not (self._is_busy or self._wake.is_set() or self._redriven)
 
-    def committed(self, published: int, parked: int) -> None:  # a duty's signature
+    def committed(self, rows: Committed) -> None:  # a duty's signature
         """Wakes the relay when there is something to publish."""
-        if published:
+        if rows.published:
             self._wake.set()
 
     def redrive(self, delivery: Delivery) -> None:
@@ -74,7 +72,7 @@ class Relay:
                 host.health.report(_LEASE, str(error))
                 await host.clock.sleep(wait_before(failures))
             except LeaseLost:
-                self._epoch = None
+                self.lease.epoch = None
             else:
                 failures = 0
                 host.health.report(_LEASE, None)
@@ -85,7 +83,7 @@ class Relay:
         """Publishes what is left, and gives the lease up, so that another may go on at once."""
         try:
             await self._publish_all(host)
-            await host.store.leases.release(_LEASE, self.holder)
+            await self.lease.let_go(host)
         except (BrokerUnavailable, StoreUnavailable, LeaseLost) as error:
             host.log.warning("the outbox keeps what is not published yet: %s", error)
 
@@ -101,16 +99,12 @@ class Relay:
         self._wake.clear()
 
     async def _has_lease(self, host: Host) -> bool:
-        """Takes the lease, or renews it in good time."""
-        now = host.clock.time()
-        if self._epoch is None or now > self._leased_until - _LEASE_SECONDS / 2:
-            epoch = await host.store.leases.acquire(_LEASE, self.holder, _LEASE_SECONDS)
-            if epoch is not None and epoch != self._epoch:
-                parked = await host.store.parking.list(binding=PARKED_AS, limit=100_000)
-                self._held = {row.message.key for row in parked if row.message.key is not None}
-            self._epoch = epoch
-            self._leased_until = now + _LEASE_SECONDS
-        return self._epoch is not None
+        before = self.lease.epoch
+        is_ours = await self.lease.hold(host)
+        if is_ours and self.lease.epoch != before:
+            parked = await host.store.parking.list(binding=PARKED_AS, limit=100_000)
+            self._held = {row.message.key for row in parked if row.message.key is not None}
+        return is_ours
 
     async def _publish(self, host: Host, entries: Sequence[LogEntry]) -> None:
         free = [entry.message for entry in entries if entry.message.key not in self._held]
@@ -119,7 +113,7 @@ class Relay:
         if refusals or behind:
             await self._park(host, [(free[index], str(refusals[index])) for index in sorted(refusals)], behind)
         positions = {entry.shard: entry.position for entry in entries}
-        await host.store.outbox.advance(positions, self._epoch or 0)
+        await host.store.outbox.advance(positions, self.lease.epoch or 0)
         host.metrics.published += len(free) - len(refusals)
         host.metrics.refused += len(refusals)
 
@@ -153,7 +147,7 @@ class Relay:
             key = delivery.message.key
             if key is not None and not await host.store.parking.list(binding=PARKED_AS, key=key, limit=1):
                 self._held.discard(key)
-            host.committed(0, 1)
+            host.committed(Committed(parked=1))
 
     async def _trim(self, host: Host) -> None:
         now = host.clock.time()

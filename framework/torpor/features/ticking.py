@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torpor.kernel.message import Delivery, Message
 
 if TYPE_CHECKING:
+    from torpor.runtime.context import Committed
     from torpor.runtime.host import Host
     from torpor.runtime.plan import TickerBinding
 
@@ -17,7 +18,7 @@ class Ticker:
 
     is_idle = True
 
-    def committed(self, published: int, parked: int) -> None:
+    def committed(self, rows: Committed) -> None:
         """Commits do not concern schedules."""
 
     async def run(self, host: Host) -> None:

@@ -116,3 +116,17 @@ class ParkedMessage:
 
     def __repr__(self) -> str:
         return f"<ParkedMessage {self.number} {self.state} for {self.binding}: {self.reason}>"
+
+
+class Timer:
+    """A message to be published later. Its name is what it can be replaced and cancelled by."""
+
+    __slots__ = ("due_at", "message", "name")
+
+    def __init__(self, name: str, due_at: float, message: Message) -> None:
+        self.name = name
+        self.due_at = due_at
+        self.message = message
+
+    def __repr__(self) -> str:
+        return f"<Timer {self.name} due at {self.due_at} with {self.message!r}>"

@@ -21,31 +21,49 @@ class Retry:
     async def mark_paid(event: PaymentCaptured, tx: Tx) -> None: ...
     ```
 
-    The attempts follow each other at once, in the message's lane, each from a clean transaction. `on` names the
-    exceptions worth another attempt, `give_up_on` those that park at the first failure.
+    The attempts follow each other at once, in the message's lane, each from a clean transaction. `later` gives the
+    longest waits, in seconds, before further attempts: `Retry(later=[10, 60, 600])`. Each wait is drawn at random up to
+    that (full jitter), in the database, so that no lane waits; meanwhile later messages of the key queue behind. `on`
+    names the exceptions worth another attempt, `give_up_on` those that park at the first failure.
     """
 
-    __slots__ = ("attempts", "give_up_on", "on")
+    __slots__ = ("attempts", "give_up_on", "later", "on")
 
     def __init__(
         self,
         attempts: int = 3,
         *,
+        later: Sequence[float] = (),
         on: Sequence[type[Exception]] = (Exception,),
         give_up_on: Sequence[type[Exception]] = (),
     ) -> None:
+        problems = [
+            f"Retry(later={list(later)}) has a wait of {wait}. Give seconds above 0." for wait in later if not wait > 0
+        ]
         if attempts < 1:
-            raise ConfigurationError([f"Retry(attempts={attempts}) never handles a message. Give at least 1."])
+            problems.append(f"Retry(attempts={attempts}) never handles a message. Give at least 1.")
+        if problems:
+            raise ConfigurationError(problems)
         self.attempts = attempts
+        self.later = tuple(later)
         self.on = tuple(on)
         self.give_up_on = tuple(give_up_on)
 
     def allows(self, error: BaseException, failures: int) -> bool:
-        """Whether a message that has failed `failures` times, the last time by `error`, is tried again."""
-        return failures < self.attempts and isinstance(error, self.on) and not isinstance(error, self.give_up_on)
+        """Whether a message that has failed `failures` times, the last time by `error`, is tried again at once."""
+        return failures < self.attempts and self._is_worth_it(error)
+
+    def wait_after(self, error: BaseException, failures: int) -> float | None:
+        """The longest wait before the next attempt, once those at once are used up; None to park."""
+        used = failures - self.attempts
+        return self.later[used] if 0 <= used < len(self.later) and self._is_worth_it(error) else None
+
+    def _is_worth_it(self, error: BaseException) -> bool:
+        return isinstance(error, self.on) and not isinstance(error, self.give_up_on)
 
     def __repr__(self) -> str:
-        return f"Retry(attempts={self.attempts})"
+        later = f", later={list(self.later)}" if self.later else ""
+        return f"Retry(attempts={self.attempts}{later})"
 
 
 def wait_before(attempt: int) -> float:

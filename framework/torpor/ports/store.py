@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from torpor.ports.tables import Leases, OutboxLog, ParkingLot
+    from torpor.ports.timers import Timers
     from torpor.ports.unit import Unit
 
 
@@ -29,6 +30,7 @@ class Store(Protocol):
     promises: StorePromises
     outbox: OutboxLog
     parking: ParkingLot
+    timers: Timers
     leases: Leases
 
     async def start(self) -> None:

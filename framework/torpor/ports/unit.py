@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from torpor.kernel.message import Message, ParkedMessage
+    from torpor.kernel.message import Message, ParkedMessage, Timer
     from torpor.ports.statements import Statements
 
 
@@ -34,9 +34,17 @@ class Unit(Protocol):
         """Takes a due parked row out of the table; False when another has taken it or an operator holds it."""
         ...
 
-    async def append(self, messages: Sequence[Message], parked: Sequence[ParkedMessage]) -> None:
-        """Adds to the outbox log, in order, and to the parked rows. Positions follow the order of commits. A parked
-        message that already has a number (it was claimed, and failed again) keeps it, and so its place."""
+    async def append(
+        self, messages: Sequence[Message], parked: Sequence[ParkedMessage], timers: Sequence[Timer] = ()
+    ) -> None:
+        """Adds to the outbox log, in order, to the parked rows and to the timers. Positions follow the order of
+        commits. A parked message that already has a number (it was claimed, and failed again) keeps it, and so its
+        place. A timer takes the place of one of its name."""
+        ...
+
+    async def cancel(self, timer: str, due_at: float | None = None) -> bool:
+        """Takes a timer out by its name (and only with that due time, when one is given); False when it is not there:
+        it has fired, was cancelled, or never was."""
         ...
 
     async def savepoint(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
 STARTING = "starting"
 STOPPING = "stopping"
 _PLANNED = (None, STARTING, STOPPING)
+
+
+class Committed:
+    """How many rows of each kind a unit has committed; those it took out of the parked rows count as parked."""
+
+    __slots__ = ("parked", "published", "timers")
+
+    def __init__(self, published: int = 0, *, parked: int = 0, timers: int = 0) -> None:
+        self.published = published
+        self.parked = parked
+        self.timers = timers
 
 
 class Health:
@@ -58,7 +70,7 @@ class Health:
 class Context:
     """The clock, the numbers, the health and the lifespans' values of one running service."""
 
-    __slots__ = ("clock", "committed", "envelope", "health", "metrics", "resources")
+    __slots__ = ("clock", "committed", "envelope", "health", "jitter", "metrics", "resources")
 
     def __init__(
         self,
@@ -67,13 +79,15 @@ class Context:
         metrics: Metrics,
         health: Health,
         envelope: Envelope,
-        committed: Callable[[int, int], None],
+        committed: Callable[[Committed], None],
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self.clock = clock
         self.metrics = metrics
         self.health = health
         self.envelope = envelope
-        self.committed = committed  # called after each commit with the numbers of outbox and of parked rows
+        self.committed = committed  # called after each commit
+        self.jitter = jitter  # a share of a wait, from 0 to 1
         self.resources: dict[Any, Any] = {}
 
     def report(self, part: str, reason: str | None) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torpor.kernel.errors import BrokerUnavailable, NotRunning, SchemaMismatch, StoreUnavailable
 from torpor.kernel.retry import wait_before
-from torpor.runtime.context import STARTING, STOPPING, Context, Health
+from torpor.runtime.context import STARTING, STOPPING, Committed, Context, Health
 from torpor.runtime.ids import new_id
 from torpor.runtime.injection import Scope
 from torpor.runtime.lane import Intake
@@ -35,8 +34,8 @@ _PING_EVERY = 2.0
 class Duty(Protocol):
     """Background work of a host. A feature is one of these."""
 
-    def committed(self, published: int, parked: int) -> None:
-        """A unit has committed so many outbox and parked rows. Must not wait."""
+    def committed(self, rows: Committed) -> None:
+        """A unit has committed. Must not wait."""
         ...
 
     async def run(self, host: Host) -> None:
@@ -74,7 +73,7 @@ class Host:
             clock=clock,
             metrics=self.metrics,
             health=self.health,
-            envelope=Envelope(plan.name, new_id=new_id, time=self._now),
+            envelope=Envelope(plan.name, new_id=new_id, clock=clock),
             committed=self.committed,
         )
         self.deliverers: dict[str, Callable[[Delivery], None]] = {}
@@ -155,10 +154,10 @@ class Host:
         numbers.done += 1
         return result
 
-    def committed(self, published: int, parked: int) -> None:
-        """Tells the duties that a unit has committed so many outbox and parked rows."""
+    def committed(self, rows: Committed) -> None:
+        """Tells the duties what a unit has committed."""
         for duty in self.duties:
-            duty.committed(published, parked)
+            duty.committed(rows)
 
     @asynccontextmanager
     async def _transaction(self, handled: Handled) -> AsyncIterator[Tx]:
@@ -173,10 +172,10 @@ class Host:
                 await tx.flush()
             finally:
                 await tx.close()
-            if tx.published:
-                await unit.append(tx.published, [])
+            if tx.published or tx.timers:
+                await unit.append(tx.published, [], tx.timers)
             await unit.commit()
-        self.committed(len(tx.published), 0)
+        self.committed(Committed(len(tx.published), timers=len(tx.timers)))
 
     async def _drained(self, seconds: float) -> bool:
         """Waits so long for what is under way; tells whether it has come to rest."""
@@ -247,9 +246,6 @@ class Host:
             self.log.info("%s works again", part)
         else:
             self.log.warning("%s does not work: %s", part, reason)
-
-    def _now(self) -> str:
-        return datetime.fromtimestamp(self.clock.time(), UTC).isoformat().replace("+00:00", "Z")
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torpor.contract.codec import encode
-from torpor.kernel.errors import NotRunning, UndeclaredEvent
+from torpor.kernel.errors import ConfigurationError, NotRunning, UndeclaredEvent
+from torpor.kernel.message import Timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -15,22 +17,24 @@ if TYPE_CHECKING:
 
     from torpor.contract.event import Contract
     from torpor.kernel.message import Message
+    from torpor.ports.clock import Clock
     from torpor.ports.unit import Unit
 
 
 class Envelope:
     """What a service puts on each message it publishes."""
 
-    __slots__ = ("new_id", "service", "time")
+    __slots__ = ("clock", "new_id", "service")
 
-    def __init__(self, service: str, *, new_id: Callable[[], str], time: Callable[[], str]) -> None:
+    def __init__(self, service: str, *, new_id: Callable[[], str], clock: Clock) -> None:
         self.service = service
         self.new_id = new_id
-        self.time = time
+        self.clock = clock
 
     def attributes(self, cause: Message | None) -> Mapping[str, str]:
         """The attributes of a new message, which tell its cause and pass on its correlation and trace."""
-        attributes = {"source": self.service, "time": self.time(), "datacontenttype": "application/json"}
+        now = datetime.fromtimestamp(self.clock.time(), UTC).isoformat().replace("+00:00", "Z")
+        attributes = {"source": self.service, "time": now, "datacontenttype": "application/json"}
         if cause is not None:
             attributes["causationid"] = cause.id
             attributes["correlationid"] = cause.attributes.get("correlationid", cause.id)
@@ -61,7 +65,7 @@ class Tx:
     ```
     """
 
-    __slots__ = ("_deferred", "_envelope", "_handled", "_session", "_unit", "message", "published")
+    __slots__ = ("_deferred", "_envelope", "_handled", "_session", "_unit", "message", "published", "timers")
 
     def __init__(self, unit: Unit, handled: Publisher, *, envelope: Envelope, message: Message | None) -> None:
         self._unit: Unit | None = unit
@@ -71,6 +75,7 @@ class Tx:
         self._session: AsyncSession | None = None
         self.message = message
         self.published: list[Message] = []
+        self.timers: list[Timer] = []
 
     async def execute(self, statement: str, *parameters: object) -> int:
         """Runs a statement at once; returns the number of rows it changed."""
@@ -103,8 +108,20 @@ class Tx:
             self._session = self._open.statements.session()
         return self._session
 
-    def publish(self, event: Contract, *, key: str | None = None) -> None:
-        """Publishes an event once the transaction has committed, after those published before it."""
+    def publish(
+        self,
+        event: Contract,
+        *,
+        key: str | None = None,
+        after: float | timedelta | None = None,
+        at: datetime | None = None,
+        timer: str | None = None,
+    ) -> None:
+        """Publishes an event once the transaction has committed, after those published before it.
+
+        With `after` (seconds, or a timedelta) or `at` (a datetime with its zone) it waits in the database until then.
+        `timer` names the wait: a later one of that name takes its place, and `cancel` ends it.
+        """
         if type(event) not in self._handled.publishes:
             name, where = type(event).__name__, f"{self._handled.name!r} ({self._handled.location})"
             raise UndeclaredEvent(
@@ -114,7 +131,23 @@ class Tx:
         _ = self._open
         envelope = self._envelope
         attributes = envelope.attributes(self.message)
-        self.published.append(encode(event, id=envelope.new_id(), key=key, attributes=attributes))
+        message = encode(event, id=envelope.new_id(), key=key, attributes=attributes)
+        due_at = _due(after, at, envelope.clock)
+        if due_at is not None:
+            self.timers.append(Timer(timer or message.id, due_at, message))
+        elif timer is not None:
+            raise ConfigurationError(
+                [f"tx.publish(timer={timer!r}) names a wait, and has none. Give it after= or at=."]
+            )
+        else:
+            self.published.append(message)
+
+    async def cancel(self, timer: str) -> bool:
+        """Ends a named wait, so that its event is not published; False when it is over already, or never was."""
+        waiting = [wait for wait in self.timers if wait.name == timer]
+        for wait in waiting:
+            self.timers.remove(wait)
+        return await self._open.cancel(timer) or bool(waiting)
 
     async def flush(self) -> None:
         """Sends what was handed over and not yet sent: deferred statements and the session's changes."""
@@ -143,6 +176,20 @@ class Tx:
         deferred, self._deferred = self._deferred, []
         for statement, rows in deferred:
             await self._open.statements.execute_many(statement, rows)
+
+
+def _due(after: float | timedelta | None, at: datetime | None, clock: Clock) -> float | None:
+    """When a message is due; None for at once."""
+    if at is not None:
+        if after is not None or at.tzinfo is None:
+            raise ConfigurationError([f"tx.publish(at={at}) needs a datetime with its zone, and no after= beside it."])
+        return at.timestamp()
+    if after is None:
+        return None
+    seconds = after.total_seconds() if isinstance(after, timedelta) else after
+    if not seconds >= 0:
+        raise ConfigurationError([f"tx.publish(after={after}) lies in the past. Give seconds, or a timedelta."])
+    return clock.time() + seconds
 
 
 class Transactions:

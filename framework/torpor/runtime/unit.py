@@ -15,6 +15,7 @@ from torpor.kernel.errors import BrokerUnavailable, DecodeError, Rejected, State
 from torpor.kernel.message import ParkedMessage
 from torpor.kernel.outcome import Park
 from torpor.kernel.retry import wait_before
+from torpor.runtime.context import Committed
 from torpor.runtime.injection import Scope
 from torpor.runtime.publishing import flattened
 from torpor.runtime.tx import Tx
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from torpor.contract.event import Contract
-    from torpor.kernel.message import Delivery, Message
+    from torpor.kernel.message import Delivery, Message, Timer
     from torpor.kernel.retry import Retry
     from torpor.ports.store import Store
     from torpor.ports.unit import Unit
@@ -65,10 +66,11 @@ class Work:
 class Effects:
     """What a unit will append, gathered while its handlers run."""
 
-    __slots__ = ("blocked", "claimed", "done", "duplicates", "fresh", "held", "parked", "published")
+    __slots__ = ("blocked", "claimed", "done", "duplicates", "fresh", "held", "parked", "published", "timers")
 
     def __init__(self) -> None:
         self.published: list[Message] = []
+        self.timers: list[Timer] = []
         self.parked: list[ParkedMessage] = []
         self.fresh: set[str] = set()
         self.blocked: set[str] = set()  # keys with a parked message from before this unit
@@ -135,11 +137,12 @@ class Units:
             for delivery in batch:
                 if await self._is_next(unit, delivery, effects):
                     await attempt(unit, delivery, effects)
-            await unit.append(effects.published, effects.parked)
+            await unit.append(effects.published, effects.parked, effects.timers)
             await unit.commit()
         self._careful = max(0, self._careful - 1)
         self._count(effects, self._context.clock.time() - started)
-        self._context.committed(len(effects.published), len(effects.parked) + effects.claimed)
+        parked = len(effects.parked) + effects.claimed
+        self._context.committed(Committed(len(effects.published), parked=parked, timers=len(effects.timers)))
 
     async def _is_next(self, unit: Unit, delivery: Delivery, effects: Effects) -> bool:
         """Whether a delivery is to be handled now: it is new, its key is free, and its envelope could be read."""
@@ -164,7 +167,7 @@ class Units:
     async def _attempt_once(self, unit: Unit, delivery: Delivery, effects: Effects) -> None:
         """Handles a delivery without a way back: any failure ends the unit."""
         try:
-            effects.published += await self._handle(unit, delivery)
+            await self._handle(unit, delivery, effects)
         except (StoreUnavailable, BrokerUnavailable):
             raise
         except DecodeError as error:
@@ -179,7 +182,7 @@ class Units:
         await unit.savepoint()
         while True:
             try:
-                published = await self._handle(unit, delivery)
+                await self._handle(unit, delivery, effects)
             except (StoreUnavailable, BrokerUnavailable):
                 raise
             except Exception as error:  # noqa: BLE001  # whatever a handler raises is judged by its policy
@@ -188,7 +191,6 @@ class Units:
                     continue
                 self._park(delivery, _reason(error), effects)
             else:
-                effects.published += published
                 effects.done += 1
             return
 
@@ -199,8 +201,8 @@ class Units:
         self._metrics.failed += 1
         return not isinstance(error, _FINAL) and self._work.retry.allows(error, delivery.attempts)
 
-    async def _handle(self, unit: Unit, delivery: Delivery) -> list[Message]:
-        """Calls the handler; returns what it published. Raises what it raised."""
+    async def _handle(self, unit: Unit, delivery: Delivery, effects: Effects) -> None:
+        """Calls the handler, and gathers what it published. Raises what it raised."""
         work, message = self._work, delivery.message
         payload: Any = None if work.contract is None else decode(work.contract, message)
         tx = Tx(unit, work.handled, envelope=self._context.envelope, message=message)
@@ -214,7 +216,8 @@ class Units:
             await tx.flush()
         finally:
             await tx.close()
-        return tx.published
+        effects.published += tx.published
+        effects.timers += tx.timers
 
     async def _split(self, batch: Sequence[Delivery], error: StatementFailed | Rejected) -> None:
         """Halves a batch whose transaction fails as a whole; parks the one that is left."""
@@ -227,15 +230,24 @@ class Units:
         await self._run(batch)
 
     def _park(self, delivery: Delivery, reason: str, effects: Effects) -> None:
-        effects.parked.append(self._parked(delivery, reason))
+        """Sets a delivery aside: until its next attempt, or for an operator."""
+        error, due_at = delivery.error, None
+        longest = None
+        if error is not None and not isinstance(error, _FINAL):
+            longest = self._work.retry.wait_after(error, delivery.attempts)
+        if longest is not None:
+            due_at = self._context.clock.time() + longest * self._context.jitter()
+        effects.parked.append(self._parked(delivery, reason, due_at=due_at))
         if delivery.message.key is not None:
             effects.held.add(delivery.message.key)
-        self._log.error(
-            "%s parked message %s: %s",
+        self._log.log(
+            logging.ERROR if due_at is None else logging.WARNING,
+            "%s %s message %s: %s",
             self._work.handled.name,
+            "parked" if due_at is None else "will try again",
             delivery.message.id,
             reason,
-            exc_info=None if isinstance(delivery.error, _FINAL) else delivery.error,
+            exc_info=error if due_at is None and not isinstance(error, _FINAL) else None,
         )
 
     def _parked(self, delivery: Delivery, reason: str, *, due_at: float | None = None) -> ParkedMessage:

@@ -59,6 +59,15 @@ def test_a_retry_counts_and_chooses() -> None:
     assert not retry.allows(OSError(), 1)
 
 
+def test_a_retry_waits_after_the_attempts_at_once() -> None:
+    """The waits are used one after the other, by exceptions worth another attempt; then the message parks."""
+    retry = Retry(attempts=2, later=[10, 60], give_up_on=(KeyError,))
+    assert [retry.wait_after(ValueError(), failures) for failures in range(1, 6)] == [None, 10, 60, None, None]
+    assert retry.wait_after(KeyError(), 2) is None
+    with pytest.raises(ConfigurationError, match="above 0"):
+        Retry(later=[0])
+
+
 def test_a_retry_without_attempts_is_refused() -> None:
     """A policy that would never handle a message is refused where it is written."""
     with pytest.raises(ConfigurationError, match="at least 1"):

@@ -38,14 +38,15 @@ class Bench:
         binding = bind(service).subscribers[0]
         self.clock = VirtualClock()
         self.store = SqliteStore(":memory:", self.clock)
-        self.commits: list[tuple[int, int]] = []
+        self.commits: list[tuple[int, int]] = []  # outbox and parked rows
         self.health = Health(lambda *_: None)
         context = Context(
             clock=self.clock,
             metrics=Metrics("bench"),
             health=self.health,
-            envelope=Envelope("bench", new_id=new_id, time=lambda: "2026-01-01T00:00:00Z"),
-            committed=lambda published, parked: self.commits.append((published, parked)),
+            envelope=Envelope("bench", new_id=new_id, clock=self.clock),
+            jitter=lambda: 0.5,
+            committed=lambda rows: self.commits.append((rows.published, rows.parked)),
         )
         self.metrics = context.metrics.of("bench.count")
         self.units = Units(Work(binding.handled, Counted, binding.retry), self.store, context)
@@ -183,6 +184,31 @@ async def test_a_failing_message_is_handled_as_often_as_its_policy_says(attempts
         assert (row.message.id, row.attempts) == ("bad", attempts)
 
 
+async def test_later_attempts_wait_in_the_database() -> None:
+    """After the attempts at once come those after waits, with what follows on the key queued behind; then it parks."""
+    calls: list[str] = []
+
+    async def failing(event: Counted) -> None:
+        calls.append(event.key)
+        raise LookupError("not yet")
+
+    async with Bench(failing, Retry(attempts=2, later=[10, 100])) as bench:
+        await bench.units.run([delivery("1", "a"), delivery("2", "a")])
+        assert len(calls) == 2
+        for wait in (5, 50):  # the jitter of this bench is a half
+            assert await due(bench) == []
+            await bench.clock.advance(wait)
+            assert await due(bench) == ["1"]
+            row = (await bench.store.parking.list())[0]
+            await bench.units.run([Delivery(row.message, parked=row.number, attempts=row.attempts)])
+        assert len(calls) == 4
+        assert [(id, state) for id, state, _ in await bench.parked()] == [("1", "parked"), ("2", "waiting")]
+
+
+async def due(bench: Bench) -> list[str]:
+    return [row.message.id for row in await bench.store.parking.due(bench.clock.time(), 10)]
+
+
 async def test_undecodable_bytes_are_parked_whole() -> None:
     """Bytes that are no event are parked at once with the reason, and disturb no other message."""
     calls = []
@@ -314,10 +340,10 @@ class Refusing:
         async def __aexit__(self, *error: object) -> None:
             await self._unit.__aexit__(*error)
 
-        async def append(self, messages: Any, parked: Any) -> None:
+        async def append(self, messages: Any, parked: Any, timers: Any = ()) -> None:
             if any(message.attributes["causationid"] == self._refused for message in messages):
                 raise StatementFailed("the outbox refuses this row")
-            await self._unit.append(messages, parked)
+            await self._unit.append(messages, parked, timers)
 
 
 async def test_an_error_of_the_whole_transaction_is_narrowed_down_to_its_message() -> None:

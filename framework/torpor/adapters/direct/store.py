@@ -13,21 +13,23 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from torpor.kernel.message import ParkedMessage
+    from torpor.kernel.message import ParkedMessage, Timer
     from torpor.ports.broker import Broker
     from torpor.ports.statements import Statements
     from torpor.ports.tables import Leases, LogEntry, OutboxLog, ParkingLot
+    from torpor.ports.timers import Timers
 
 
 class DirectStore:
     """Publishes at commit. At least once, as a delivery that was not acknowledged comes again; no inbox knows it."""
 
-    __slots__ = ("_broker", "_parked_topic", "leases", "outbox", "parking", "promises")
+    __slots__ = ("_broker", "_parked_topic", "leases", "outbox", "parking", "promises", "timers")
 
     def __init__(self, broker: Broker, service: str) -> None:
         self.promises = StorePromises(is_durable=False, is_transactional=False, runs_sql=False)
         self.outbox: OutboxLog = NoOutbox()
         self.parking: ParkingLot = NoParking()
+        self.timers: Timers = NoTimers()
         self.leases: Leases = FreeLeases()
         self._broker = broker
         self._parked_topic = f"{service}.parked"
@@ -82,9 +84,16 @@ class DirectUnit:
         """No rows, so none to take."""
         return False
 
-    async def append(self, messages: Sequence[Message], parked: Sequence[ParkedMessage]) -> None:
+    async def append(
+        self, messages: Sequence[Message], parked: Sequence[ParkedMessage], timers: Sequence[Timer] = ()
+    ) -> None:
+        if timers:
+            raise _no_database()
         self._held += messages
         self._set_aside += [self._parked_copy(row) for row in parked]
+
+    async def cancel(self, timer: str, due_at: float | None = None) -> bool:
+        raise _no_database()
 
     async def savepoint(self) -> None:
         self._mark = len(self._held), len(self._set_aside)
@@ -181,6 +190,18 @@ class NoParking:
 
     async def count(self) -> Mapping[str, int]:
         return {}
+
+
+class NoTimers:
+    """Always empty: a message that waits needs a database to wait in."""
+
+    __slots__ = ()
+
+    async def due(self, now: float, limit: int) -> Sequence[Timer]:
+        return ()
+
+    async def next_due(self) -> float | None:
+        return None
 
 
 class FreeLeases:

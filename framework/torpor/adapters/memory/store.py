@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from torpor.kernel.message import Message
+    from torpor.kernel.message import Message, Timer
     from torpor.ports.clock import Clock
     from torpor.ports.statements import Statements
     from torpor.ports.tables import Leases, OutboxLog, ParkingLot
+    from torpor.ports.timers import Timers
 
 _SHARD = 0
 _RELAY = "relay"  # the lease whose epoch guards the cursor
@@ -36,6 +37,7 @@ class MemoryStore:
         self._tables = _Tables(clock)
         self.outbox: OutboxLog = MemoryOutbox(self._tables)
         self.parking: ParkingLot = MemoryParking(self._tables)
+        self.timers: Timers = MemoryTimers(self._tables)
         self.leases: Leases = MemoryLeases(self._tables)
 
     def __repr__(self) -> str:
@@ -72,6 +74,7 @@ class _Tables:
         self.inbox: dict[tuple[str, str], float] = {}
         self.outbox: dict[int, tuple[Message, float]] = {}
         self.parked: dict[int, ParkedMessage] = {}
+        self.timers: dict[str, Timer] = {}
         self.leases: dict[str, _Lease] = {}
         self.last_position = 0
         self.last_number = 0
@@ -85,7 +88,7 @@ class _Tables:
 class _Changes:
     """What a unit has done so far, none of it to be seen by others."""
 
-    __slots__ = ("admitted", "appended", "claimed", "given", "parked")
+    __slots__ = ("admitted", "appended", "cancelled", "claimed", "given", "parked", "timers")
 
     def __init__(self, before: _Changes | None = None) -> None:
         self.given: int = before.given if before else 0  # new numbers of parked rows
@@ -93,6 +96,8 @@ class _Changes:
         self.appended: list[Message] = list(before.appended) if before else []
         self.claimed: set[int] = set(before.claimed) if before else set()
         self.parked: dict[int, ParkedMessage] = dict(before.parked) if before else {}
+        self.timers: dict[str, Timer] = dict(before.timers) if before else {}
+        self.cancelled: set[str] = set(before.cancelled) if before else set()
 
 
 class MemoryUnit:
@@ -135,7 +140,9 @@ class MemoryUnit:
         changes.claimed.add(number)
         return True
 
-    async def append(self, messages: Sequence[Message], parked: Sequence[ParkedMessage]) -> None:
+    async def append(
+        self, messages: Sequence[Message], parked: Sequence[ParkedMessage], timers: Sequence[Timer] = ()
+    ) -> None:
         changes = await self._begin()
         changes.appended += messages
         for row in parked:
@@ -143,6 +150,17 @@ class MemoryUnit:
                 changes.given += 1
             number = row.number or self._tables.last_number + changes.given
             changes.parked[number] = _numbered(row, number, row.due_at)
+        changes.timers.update({timer.name: timer for timer in timers})
+
+    async def cancel(self, timer: str, due_at: float | None = None) -> bool:
+        changes = await self._begin()
+        known = self._tables.timers.get(timer) if timer not in changes.cancelled else None
+        found = changes.timers.get(timer, known)
+        if found is None or due_at not in (None, found.due_at):
+            return False
+        changes.timers.pop(timer, None)
+        changes.cancelled.add(timer)
+        return True
 
     async def savepoint(self) -> None:
         self._mark = _Changes(await self._begin())
@@ -163,6 +181,9 @@ class MemoryUnit:
             tables.parked.pop(number, None)
         tables.inbox.update(dict.fromkeys(changes.admitted, now))
         tables.parked.update(changes.parked)
+        for name in changes.cancelled:
+            tables.timers.pop(name, None)
+        tables.timers.update(changes.timers)
         tables.last_number += changes.given
         self._end()
 
@@ -277,6 +298,22 @@ class MemoryParking:
     def _rows(self) -> Sequence[ParkedMessage]:
         self._tables.check_open()
         return [row for _, row in sorted(self._tables.parked.items())]
+
+
+class MemoryTimers:
+    """The messages that wait for their time."""
+
+    def __init__(self, tables: _Tables) -> None:
+        self._tables = tables
+
+    async def due(self, now: float, limit: int) -> Sequence[Timer]:
+        self._tables.check_open()
+        due = (timer for timer in self._tables.timers.values() if timer.due_at <= now)
+        return sorted(due, key=lambda timer: (timer.due_at, timer.name))[:limit]
+
+    async def next_due(self) -> float | None:
+        self._tables.check_open()
+        return min((timer.due_at for timer in self._tables.timers.values()), default=None)
 
 
 class MemoryLeases:

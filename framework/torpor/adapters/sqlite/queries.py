@@ -6,7 +6,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 # The framework's migrations, in order. A list, so that to start the store no folder has to be searched.
-MIGRATIONS = ("0001_core.sql",)
+MIGRATIONS = ("0001_core.sql", "0002_timers.sql")
 
 
 @cache

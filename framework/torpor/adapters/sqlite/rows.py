@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from torpor.kernel.message import Message, ParkedMessage
+from torpor.kernel.message import Message, ParkedMessage, Timer
 from torpor.ports.tables import LogEntry
 
 if TYPE_CHECKING:
@@ -42,6 +42,19 @@ def parked_row(parked: ParkedMessage) -> tuple[object, ...]:
         parked.at,
         parked.due_at,
     )
+
+
+def timer_row(timer: Timer) -> tuple[object, ...]:
+    """The columns of `set_timer`."""
+    message = timer.message
+    headers = headers_of(message.attributes)
+    return timer.name, timer.due_at, message.key, message.topic, message.type, message.id, headers, message.data
+
+
+def timer_of(row: Any) -> Timer:
+    """A row of `due_timers`."""
+    name, due_at, *message = row
+    return Timer(name, due_at, _message(*message))
 
 
 def log_entry(row: Any) -> LogEntry:

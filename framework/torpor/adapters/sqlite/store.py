@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torpor.adapters.sqlite.connection import MEMORY
 from torpor.adapters.sqlite.database import Database
 from torpor.adapters.sqlite.options import SqliteOptions
-from torpor.adapters.sqlite.tables import SqliteLeases, SqliteOutbox, SqliteParking
+from torpor.adapters.sqlite.tables import SqliteLeases, SqliteOutbox, SqliteParking, SqliteTimers
 from torpor.adapters.sqlite.unit import SqliteUnit
 from torpor.kernel.errors import ConfigurationError
 from torpor.ports.store import StorePromises
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torpor.adapters.sqlite.session import Lender
     from torpor.ports.clock import Clock
     from torpor.ports.tables import Leases, OutboxLog, ParkingLot
+    from torpor.ports.timers import Timers
 
 _OLDEST = (3, 35, 0)  # RETURNING
 
@@ -29,7 +30,7 @@ class SqliteStore:
     Units of one process run one after the other; several processes may share the file.
     """
 
-    __slots__ = ("_database", "_lender", "leases", "outbox", "parking", "promises")
+    __slots__ = ("_database", "_lender", "leases", "outbox", "parking", "promises", "timers")
 
     def __init__(self, path: str, clock: Clock, options: SqliteOptions | None = None) -> None:
         self._database = Database(path, clock, options or SqliteOptions())
@@ -37,6 +38,7 @@ class SqliteStore:
         self.promises = StorePromises(is_durable=path != MEMORY, is_transactional=True, runs_sql=True)
         self.outbox: OutboxLog = SqliteOutbox(self._database)
         self.parking: ParkingLot = SqliteParking(self._database)
+        self.timers: Timers = SqliteTimers(self._database)
         self.leases: Leases = SqliteLeases(self._database)
 
     def __repr__(self) -> str:

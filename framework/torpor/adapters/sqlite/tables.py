@@ -1,11 +1,11 @@
-"""Outbox log, parked messages and leases on SQLite: read beside the writer, written in short transactions."""
+"""Outbox log, parked messages, timers and leases on SQLite: read beside the writer, written in short transactions."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from torpor.adapters.sqlite.queries import queries
-from torpor.adapters.sqlite.rows import log_entry, parked_message
+from torpor.adapters.sqlite.rows import log_entry, parked_message, timer_of
 from torpor.kernel.errors import LeaseLost
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torpor.adapters.sqlite.database import Database
-    from torpor.kernel.message import ParkedMessage
+    from torpor.kernel.message import ParkedMessage, Timer
     from torpor.ports.tables import LogEntry
 
 _RELAY = "relay"  # the lease whose epoch guards the cursors
@@ -101,6 +101,24 @@ class SqliteParking:
     async def count(self) -> Mapping[str, int]:
         """How many rows each binding has."""
         return dict(await self._database.reader.read(queries()["count_parked"]))
+
+
+class SqliteTimers:
+    """The messages that wait for their time."""
+
+    __slots__ = ("_database",)
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def due(self, now: float, limit: int) -> Sequence[Timer]:
+        """Timers whose time has come, in order of their times."""
+        return [timer_of(row) for row in await self._database.reader.read(queries()["due_timers"], (now, limit))]
+
+    async def next_due(self) -> float | None:
+        """The time of the first timer, due or not; None when there is none."""
+        ((first,),) = await self._database.reader.read(queries()["next_timer"])
+        return None if first is None else float(first)
 
 
 class SqliteLeases:

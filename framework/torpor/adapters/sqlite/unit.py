@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from torpor.adapters.sqlite.errors import DRIVER_ERRORS, refusal
 from torpor.adapters.sqlite.queries import queries, rows
-from torpor.adapters.sqlite.rows import outbox_row, parked_row
+from torpor.adapters.sqlite.rows import outbox_row, parked_row, timer_row
 from torpor.adapters.sqlite.statements import SqliteStatements
 from torpor.adapters.sqlite.transaction import Transaction
 from torpor.kernel.errors import StatementFailed
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torpor.adapters.sqlite.connection import Writer
     from torpor.adapters.sqlite.session import Lender
-    from torpor.kernel.message import Message, ParkedMessage
+    from torpor.kernel.message import Message, ParkedMessage, Timer
     from torpor.ports.clock import Clock
     from torpor.ports.statements import Statements
 
@@ -67,17 +67,28 @@ class SqliteUnit:
         except DRIVER_ERRORS as error:
             raise refusal(error, "torpor_parked") from error
 
-    async def append(self, messages: Sequence[Message], parked: Sequence[ParkedMessage]) -> None:
-        """Adds to the outbox log, in order, and to the parked rows."""
-        if not messages and not parked:
+    async def append(
+        self, messages: Sequence[Message], parked: Sequence[ParkedMessage], timers: Sequence[Timer] = ()
+    ) -> None:
+        """Adds to the outbox log, in order, to the parked rows and to the timers."""
+        if not messages and not parked and not timers:
             return
         connection = await self._transaction.connection()
         now = self._clock.time()
         try:
             _insert(connection, "append", [outbox_row(message, now) for message in messages])
             _insert(connection, "park", [parked_row(message) for message in parked])
+            _insert(connection, "set_timer", [timer_row(timer) for timer in timers])
         except DRIVER_ERRORS as error:
             raise refusal(error, "torpor_outbox") from error
+
+    async def cancel(self, timer: str, due_at: float | None = None) -> bool:
+        """Takes a timer out by its name (and only with that due time, when one is given)."""
+        connection = await self._transaction.connection()
+        try:
+            return connection.execute(queries()["cancel"], (timer, due_at)).rowcount == 1
+        except DRIVER_ERRORS as error:
+            raise refusal(error, "torpor_timer") from error
 
     async def savepoint(self) -> None:
         """Marks a place to fall back to; a second call moves the mark."""

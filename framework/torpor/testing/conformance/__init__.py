@@ -2,4 +2,6 @@
 
 import pytest
 
-pytest.register_assert_rewrite(*(f"{__name__}.{suite}" for suite in ("broker", "store", "store_sql", "store_tables")))
+pytest.register_assert_rewrite(
+    *(f"{__name__}.{suite}" for suite in ("broker", "store", "store_sql", "store_tables", "store_timers"))
+)

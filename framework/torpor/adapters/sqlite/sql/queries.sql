@@ -107,6 +107,24 @@ DELETE FROM torpor_parked WHERE number = ?1
 -- How many rows each binding has.
 SELECT binding, count(*) FROM torpor_parked GROUP BY binding
 
+-- set_timer --
+-- Sets timers; one of a known name takes its place.
+INSERT OR REPLACE INTO torpor_timer (name, due_at, key, topic, type, id, headers, payload)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+
+-- cancel --
+-- Takes a timer out, whatever its time when ?2 is NULL.
+DELETE FROM torpor_timer WHERE name = ?1 AND (?2 IS NULL OR due_at = ?2)
+
+-- due_timers --
+-- Timers whose time has come.
+SELECT name, due_at, topic, payload, id, type, key, headers FROM torpor_timer
+WHERE due_at <= ?1 ORDER BY due_at, name LIMIT ?2
+
+-- next_timer --
+-- The time of the first timer.
+SELECT min(due_at) FROM torpor_timer
+
 -- lease --
 -- Who holds a lease, and until when: lets those who wait ask without the write lock.
 SELECT holder, expires_at FROM torpor_lease WHERE name = ?1
