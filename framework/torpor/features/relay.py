@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
 from torpor.kernel.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
 from torpor.kernel.message import ParkedMessage
-from torpor.kernel.retry import wait_before
 from torpor.runtime.context import Committed
 from torpor.runtime.lease import Lease
+from torpor.runtime.rounds import POLL_SECONDS, Rounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +22,6 @@ PARKED_AS = "outbox"  # the binding under which a message that the broker refuse
 _LEASE = "relay"
 _BEHIND = "waits behind its key"
 _BATCH = 500
-_POLL_SECONDS = 1.0
 _TRIM_EVERY = 600.0
 REPLAY_WINDOW = 86_400.0  # for a broker that has lost what it acknowledged
 INBOX_WINDOW = 8 * 86_400.0  # longer than a stream keeps its messages
@@ -37,8 +35,7 @@ class Relay:
     """
 
     def __init__(self) -> None:
-        self._wake = asyncio.Event()
-        self._is_busy = True
+        self._rounds = Rounds(_LEASE)
         self.lease = Lease(_LEASE)
         self._trimmed_at = 0.0
         self._held: set[str] = set()
@@ -47,56 +44,43 @@ class Relay:
     @property
     def is_idle(self) -> bool:
         """Whether all that was committed here is published."""
-        return not (self._is_busy or self._wake.is_set() or self._redriven)
+        return self._rounds.is_idle and not self._redriven
 
     def committed(self, rows: Committed) -> None:  # a duty's signature
         """Wakes the relay when there is something to publish."""
         if rows.published:
-            self._wake.set()
+            self._rounds.wake()
 
     def redrive(self, delivery: Delivery) -> None:
         """Takes a parked message back into the log."""
         self._redriven.append(delivery)
-        self._wake.set()
+        self._rounds.wake()
 
     async def run(self, host: Host) -> None:
         """Publishes whenever there is something, until cancelled."""
         host.deliverers[PARKED_AS] = self.redrive
-        failures = 0
-        while True:
-            self._is_busy = True
-            try:
-                await self._publish_all(host)
-            except (BrokerUnavailable, StoreUnavailable) as error:
-                failures += 1
-                host.health.report(_LEASE, str(error))
-                await host.clock.sleep(wait_before(failures))
-            except LeaseLost:
-                self.lease.epoch = None
-            else:
-                failures = 0
-                host.health.report(_LEASE, None)
-                self._is_busy = False
-                await host.clock.wait(self._wake, _POLL_SECONDS)
+        await self._rounds.run(host, self._publish_all)
 
     async def finish(self, host: Host) -> None:
         """Publishes what is left, and gives the lease up, so that another may go on at once."""
         try:
             await self._publish_all(host)
             await self.lease.let_go(host)
-        except (BrokerUnavailable, StoreUnavailable, LeaseLost) as error:
+        except (BrokerUnavailable, StoreUnavailable) as error:
             host.log.warning("the outbox keeps what is not published yet: %s", error)
 
-    async def _publish_all(self, host: Host) -> None:
-        while await self._has_lease(host):
-            self._wake.clear()
-            await self._take_back(host)
-            entries = await host.store.outbox.pending(_BATCH)
-            if not entries:
-                await self._trim(host)
-                return
-            await self._publish(host, entries)
-        self._wake.clear()
+    async def _publish_all(self, host: Host) -> float:
+        try:
+            while await self._has_lease(host):
+                await self._take_back(host)
+                entries = await host.store.outbox.pending(_BATCH)
+                if not entries:
+                    await self._trim(host)
+                    break
+                await self._publish(host, entries)
+        except LeaseLost:
+            self.lease.epoch = None
+        return POLL_SECONDS
 
     async def _has_lease(self, host: Host) -> bool:
         before = self.lease.epoch

@@ -1,0 +1,54 @@
+"""The loop of a duty: a round of work when it is woken, or when its pause is over."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from torpor.kernel.errors import BrokerUnavailable, StoreUnavailable
+from torpor.kernel.retry import wait_before
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from torpor.runtime.host import Host
+
+POLL_SECONDS = 1.0  # what another process has left to do is found within
+
+
+class Rounds:
+    """Repeats a duty's work, waits longer and longer while the broker or the database is away, and tells so."""
+
+    __slots__ = ("_is_busy", "_name", "_wake")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._wake = asyncio.Event()
+        self._is_busy = True
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the last round found nothing more to do, and nothing has been reported since."""
+        return not (self._is_busy or self._wake.is_set())
+
+    def wake(self) -> None:
+        """Asks for a round at once."""
+        self._wake.set()
+
+    async def run(self, host: Host, work: Callable[[Host], Awaitable[float]]) -> None:
+        """Works until cancelled. A round does all that there is, and returns how many seconds to pause."""
+        failures = 0
+        while True:
+            self._is_busy = True
+            self._wake.clear()
+            try:
+                pause = await work(host)
+            except (BrokerUnavailable, StoreUnavailable) as error:
+                failures += 1
+                host.health.report(self._name, str(error))
+                await host.clock.sleep(wait_before(failures))
+            else:
+                failures = 0
+                host.health.report(self._name, None)
+                self._is_busy = False
+                await host.clock.wait(self._wake, pause)
