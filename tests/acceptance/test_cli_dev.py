@@ -166,6 +166,21 @@ def test_a_killed_worker_is_started_again(dev: Command) -> None:
     assert is_alive(broker)
 
 
+def test_a_killed_broker_is_started_again(dev: Command) -> None:
+    """The broker comes back where it was, and the worker finds it: what is published goes through."""
+    worker, broker = dev.children()
+    if "nats-server" not in Path(f"/proc/{broker}/cmdline").read_text():
+        worker, broker = broker, worker
+    os.kill(broker, signal.SIGKILL)
+    dev.await_output("the broker has ended; starting it again")
+    answer = dev.ask("/hello", {})
+    assert answer is not None
+    assert answer.status == 200
+    dev.await_output("cannot listen")  # the handler has the message
+    dev.await_ready()
+    assert is_alive(worker)
+
+
 def test_a_port_in_use_is_told(folder: Path) -> None:
     """The message names the port and another to try; nothing is left running."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

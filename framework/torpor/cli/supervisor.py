@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from torpor.adapters.nats.embedded import EmbeddedNats
     from torpor.cli.development import Development
 
 _DRAIN = 5.0
@@ -70,7 +71,11 @@ class Ended:
         self.worker = worker
 
 
-Happening = Stop | Changed | Ended
+class BrokerEnded:
+    """The broker has ended, and nobody had asked for that."""
+
+
+Happening = Stop | Changed | Ended | BrokerEnded
 
 
 class Worker:
@@ -150,6 +155,8 @@ class Supervisor:
                 return 0
             if isinstance(happening, Changed):
                 self._reload(happening.paths)
+            elif isinstance(happening, BrokerEnded):
+                self._restart_broker()
             elif happening.worker is self.worker:
                 code = self._ended(happening.worker)
                 if code is not None:
@@ -164,7 +171,22 @@ class Supervisor:
         worker.watch(self.happenings)
         if self.broker is not None and start_broker:
             self.broker.start()
+            threading.Thread(target=self._watch_broker, args=[self.broker], daemon=True).start()
         worker.hand_over({} if self.broker is None else {"TORPOR_BROKER_URL": self.broker.url})
+
+    def _watch_broker(self, broker: EmbeddedNats) -> None:
+        broker.wait()
+        if not self._is_stopping:
+            self.happenings.put(BrokerEnded())
+
+    def _restart_broker(self) -> None:
+        """Starts a broker that has died again, where it was; the worker finds it by itself."""
+        if self.broker is None or self._is_stopping:
+            return
+        log.warning("the broker has ended; starting it again")
+        self.broker.stop()
+        self.broker.start()
+        threading.Thread(target=self._watch_broker, args=[self.broker], daemon=True).start()
 
     def _reload(self, paths: list[str]) -> None:
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""

@@ -61,11 +61,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _serve(options: argparse.Namespace) -> bool:
+    from torpor.assembly import assemble
     from torpor.cli.discovery import find_paths, load
 
+    # Bytecode knows its source by size and second: a file changed twice within one would be served as it was before.
+    sys.dont_write_bytecode = True
     services = load(find_paths(options.paths))
-    from torpor.assembly import assemble
-
     settings = _settings(options.settings_fd)
     deployment = assemble(services, settings)
 
