@@ -1,0 +1,381 @@
+"""One connection to NATS, made by FastStream and made again for ever when it is lost.
+
+nats-py could reconnect by itself, but it would then send what it had buffered: a late publishing that overtakes the
+repetition of an earlier one breaks the order. So a lost client is given up with all it holds, and a new one is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import random
+import re
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torpor.adapters.nats.options import JetStreamOptions, Servers
+from torpor.kernel.errors import BrokerUnavailable, ConfigurationError, NotRunning, TorporError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+    from faststream.nats import NatsBroker
+    from faststream.nats.security import NatsSecurity
+    from nats.aio.client import Client
+    from nats.aio.msg import Msg
+
+API = "$JS.API"
+
+_logger = logging.getLogger("torpor.nats")
+_WATCH_SECONDS = 1.0
+_RECONNECT_SECONDS = 0.25
+_PING_SECONDS = 5  # two that stay unanswered end a connection that only looks alive
+_STOP_SECONDS = 5.0
+_HANDSHAKES = 4
+_HUNG_UP = "reset by peer"
+_ONCE = 0.5  # nats-py gives a server up after more failures than this
+_REFUSED = re.compile(r'permissions violation for publish to "([^"]+)')
+
+
+class Attachment(Protocol):
+    """What lives on a connection and moves to the next one."""
+
+    async def attach(self, client: Client) -> None:
+        """Subscribes on a client that has just connected. Raises nats-py's errors."""
+        ...
+
+    def detach(self) -> None:
+        """Learns that the client is gone."""
+        ...
+
+    def refused(self, subject: str) -> None:
+        """Learns that the server does not let us publish to a subject (in lower case)."""
+        ...
+
+
+class Sink(asyncio.Future["Msg"]):
+    """nats-py gives a subscription's messages to a future, if it has one, at once and without a queue or a task. This
+    one takes them all."""
+
+    def __init__(self, take: Callable[[Msg], None]) -> None:
+        super().__init__()
+        self._take = take
+
+    def set_result(self, result: Msg) -> None:
+        self._take(result)
+
+
+class _Link:
+    """What is known of one client: itself, its last error, and whether it is lost."""
+
+    __slots__ = ("client", "last_error", "lost")
+
+    def __init__(self) -> None:
+        self.client: Client | None = None
+        self.last_error = ""
+        self.lost = asyncio.Event()
+
+    async def end(self) -> None:
+        """Called when the connection has ended. nats-py reconnects once this returns: never, while it could."""
+        self.lost.set()
+        if self.client is not None and not self.client.is_closed:
+            await asyncio.Event().wait()  # until `close` cancels it
+
+
+class Connection:
+    """Holds the client that lives, and whoever lives on it."""
+
+    def __init__(self, options: JetStreamOptions) -> None:
+        self.options = options
+        self.servers = Servers(options)
+        self._attached: list[Attachment] = []
+        self._client: Client | None = None
+        self._host: NatsBroker | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
+        self._up = asyncio.Event()
+        self._reason = "not connected yet"
+        self._inbox = ""
+        self._tokens = itertools.count()
+        self._askers: dict[str, Callable[[Msg | None], None]] = {}
+        self._farewells: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Connects. Raises BrokerUnavailable within the connect timeout."""
+        if self._keeper is None:
+            await self._open()
+            self._keeper = asyncio.create_task(self._keep(), name=f"torpor-nats-connection to {self.servers}")
+
+    async def stop(self) -> None:
+        """Sends what is buffered and disconnects. Repeatable."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+        self._up.clear()
+        client, host, self._client, self._host = self._client, self._host, None, None
+        if client is not None and host is not None:
+            await self._quietly(host.stop())
+        self._dismiss(client)
+        await asyncio.gather(*self._farewells)
+
+    @property
+    def client(self) -> Client:
+        """The client, if it is connected now. Raises BrokerUnavailable or NotRunning."""
+        client = self._client
+        if client is None or not client.is_connected:
+            raise self._absence()
+        return client
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the client is connected, as far as it knows."""
+        return self._client is not None and self._client.is_connected
+
+    async def ready(self) -> Client:
+        """The client, once it is connected. Waits for a lost one as long as for a new one, then raises."""
+        client = self._client
+        if client is not None and client.is_connected:
+            return client
+        if self._keeper is None:
+            raise self._absence()
+        if client is not None:
+            self.renew("the connection is closed")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.options.connect_timeout):
+                await self._up.wait()
+        return self.client
+
+    def renew(self, reason: str) -> None:
+        """Gives the client up, and has a new one made."""
+        self._reason = reason
+        self._up.clear()
+        self._lost.set()
+
+    async def add(self, attachment: Attachment) -> None:
+        """Attaches to the client now, and to each that follows."""
+        self._attached.append(attachment)
+        if self._client is not None:
+            with self.mapped():
+                await attachment.attach(self.client)
+
+    def remove(self, attachment: Attachment) -> None:
+        """Attaches it no more."""
+        with contextlib.suppress(ValueError):
+            self._attached.remove(attachment)
+
+    async def request(self, name: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Asks JetStream's API. Raises BrokerUnavailable; an error of its own is in the answer."""
+        await self.ready()
+        answer = await self.ask(f"{API}.{name}", json.dumps(body or {}).encode())
+        if not answer.data:
+            raise BrokerUnavailable(
+                f"JetStream of NATS at {self.servers} does not answer {name.partition('.')[0]}. "
+                "Is it enabled there (nats-server -js), for this account?"
+            )
+        told: dict[str, Any] = json.loads(answer.data)
+        return told
+
+    async def ask(self, subject: str, payload: bytes) -> Msg:
+        """The first answer to a message. Raises BrokerUnavailable."""
+        first: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+
+        def take(answer: Msg | None) -> None:
+            if first.done():
+                return
+            if answer is None:
+                first.set_exception(BrokerUnavailable(f"The connection to NATS at {self.servers} was lost."))
+            else:
+                first.set_result(answer)
+
+        with self._asking(take) as reply, self.mapped():
+            await self.client.publish(subject, payload, reply=reply)
+            async with asyncio.timeout(self.options.request_timeout):
+                return await first
+
+    async def ask_all(self, subject: str, seconds: float) -> list[bytes]:
+        """What all who listen answer within a time; at once, when nobody listens."""
+        answers: list[bytes] = []
+        is_over = asyncio.Event()
+
+        def take(answer: Msg | None) -> None:
+            if answer is not None and answer.data:
+                answers.append(answer.data)
+            else:
+                is_over.set()
+
+        with self._asking(take) as reply, self.mapped(), contextlib.suppress(TimeoutError):
+            await self.client.publish(subject, reply=reply)
+            async with asyncio.timeout(seconds):
+                await is_over.wait()
+        return answers
+
+    @contextlib.contextmanager
+    def _asking(self, take: Callable[[Msg | None], None]) -> Iterator[str]:
+        """A reply subject whose answers are taken; None comes when the connection is lost."""
+        token = str(next(self._tokens))
+        self._askers[token] = take
+        try:
+            yield f"{self._inbox}.{token}"
+        finally:
+            del self._askers[token]
+
+    @contextlib.contextmanager
+    def mapped(self) -> Iterator[None]:
+        """Turns nats-py's errors into BrokerUnavailable."""
+        from nats.errors import Error
+
+        try:
+            yield
+        except (Error, OSError, TimeoutError) as error:
+            raise BrokerUnavailable(f"NATS at {self.servers} does not answer: {_told(error)}.") from error
+
+    def _take(self, answer: Msg) -> None:
+        take = self._askers.get(answer.subject.rpartition(".")[2])
+        if take is not None:
+            take(answer)
+
+    async def _open(self) -> None:
+        from nats.errors import Error
+
+        for tries_left in reversed(range(_HANDSHAKES)):
+            link = _Link()
+            host = self._make_host(link)  # imports FastStream the first time, which the timeout must not count
+            try:
+                async with asyncio.timeout(self.options.connect_timeout * len(self.servers.urls)):
+                    return await self._connect(link, host)
+            except asyncio.CancelledError:
+                self._dismiss(link.client)
+                raise
+            except (Error, OSError, TimeoutError, EOFError, ValueError) as error:
+                self._dismiss(link.client)
+                reason = link.last_error or _told(error)
+                # A server that refuses us says why and hangs up; sometimes only the hanging up is seen.
+                if _HUNG_UP not in reason or not tries_left:
+                    raise BrokerUnavailable(f"NATS at {self.servers} cannot be reached: {reason}.") from error
+        return None
+
+    async def _connect(self, link: _Link, host: NatsBroker) -> None:
+        link.client = client = await host.connect()
+        self._inbox = client.new_inbox()
+        await client.subscribe(f"{self._inbox}.*", future=Sink(self._take))
+        for attachment in self._attached:
+            await attachment.attach(client)
+        self._client, self._host, self._lost = client, host, link.lost
+        self._up.set()
+
+    def _make_host(self, link: _Link) -> NatsBroker:
+        from faststream.nats import NatsBroker
+        from nats.errors import Error
+
+        async def complain(error: Exception) -> None:
+            link.last_error = _told(error)
+            if self._up.is_set():
+                self._heed(link.last_error)
+            if isinstance(error, Error) and error.args:
+                # FastStream raises some errors from here, known by their text, and the socket would stay open.
+                error.args = (f"nats: {link.last_error} (told)",)
+
+        return NatsBroker(
+            self.servers.urls,
+            name=self.options.name,
+            security=self._security(),
+            error_cb=complain,
+            disconnected_cb=link.end,
+            connect_timeout=self.options.connect_timeout * 0.75,  # type: ignore[arg-type]  # it hands on to wait_for
+            max_reconnect_attempts=_ONCE,  # type: ignore[arg-type]  # compared with a count
+            ping_interval=_PING_SECONDS,
+            pending_size=0,  # publishing never waits for the socket; who publishes much keeps a window
+            logger=None,
+        )
+
+    def _security(self) -> NatsSecurity:
+        from faststream.nats import NatsCredentials, NatsSecurity, NatsToken, NatsUserPassword
+
+        servers, options = self.servers, self.options
+        tls: dict[str, Any] = {"ssl_context": options.tls, "tls_hostname": options.tls_hostname}
+        if options.credentials is not None:
+            try:
+                return NatsCredentials.from_file(options.credentials, **tls)
+            except ImportError as error:
+                raise ConfigurationError(["NATS credentials files need 'nkeys'. Run: pip install nkeys."]) from error
+        if servers.user is not None and servers.password is not None:
+            return NatsUserPassword(servers.user, servers.password, **tls)
+        if servers.token is not None:
+            return NatsToken(servers.token, **tls)
+        return NatsSecurity(**tls)
+
+    def _heed(self, text: str) -> None:
+        """An error that the server told while we were connected."""
+        refused = _REFUSED.search(text)
+        if refused:
+            _logger.warning("NATS at %s: %s", self.servers, text)
+            for attachment in (*self._attached,):
+                attachment.refused(refused[1])
+        else:
+            self._reason = text
+            _logger.debug("NATS at %s: %s", self.servers, text)
+
+    async def _keep(self) -> None:
+        """Watches the client, and replaces it when it is gone."""
+        while True:
+            while not self._lost.is_set() and self.is_up:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_WATCH_SECONDS):
+                        await self._lost.wait()
+            self._up.clear()
+            client, self._client, self._host = self._client, None, None
+            _logger.warning("Lost the connection to NATS at %s: %s. Trying again.", self.servers, self._reason)
+            for attachment in (*self._attached,):
+                attachment.detach()
+            for take in (*self._askers.values(),):
+                take(None)
+            self._dismiss(client)
+            await self._reopen()
+
+    def _dismiss(self, client: Client | None) -> None:
+        """Closes a client that is given up, without waiting: on a broken network that can take long."""
+        if client is not None:
+            farewell = asyncio.create_task(self._quietly(client.close()))
+            self._farewells.add(farewell)
+            farewell.add_done_callback(self._farewells.discard)
+
+    async def _reopen(self) -> None:
+        since = asyncio.get_running_loop().time()
+        while True:
+            try:
+                await self._open()
+            except TorporError as error:
+                self._reason = str(error)
+                _logger.debug("%s", error)
+                await asyncio.sleep(_RECONNECT_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311  # not to come all at once
+            else:
+                took = asyncio.get_running_loop().time() - since
+                _logger.warning("Connected to NATS at %s again after %.1f s.", self.servers, took)
+                return
+
+    async def _quietly(self, farewell: Awaitable[None]) -> None:
+        """Ends something that may be broken already."""
+        from nats.errors import Error
+
+        try:
+            async with asyncio.timeout(_STOP_SECONDS):
+                await farewell
+        except (Error, OSError, TimeoutError) as error:
+            _logger.debug("Closing the connection to NATS at %s: %s", self.servers, _told(error))
+
+    def _absence(self) -> TorporError:
+        if self._keeper is None:
+            return NotRunning("The NATS broker is not running. Call start() first.")
+        return BrokerUnavailable(f"NATS at {self.servers} is not connected: {self._reason}. It is tried again.")
+
+    def __repr__(self) -> str:
+        state = "up" if self._up.is_set() else "stopped" if self._keeper is None else "down"
+        return f"<Connection to NATS at {self.servers} {state}>"
+
+
+def _told(error: BaseException) -> str:
+    """An error in short, without its type's or nats-py's prefix."""
+    return str(error).removeprefix("nats: ").strip("'\" .") or type(error).__name__

@@ -1,0 +1,160 @@
+"""Streams and durable consumers: made by `declare`, and made again when somebody took them away.
+
+A topic has a stream of its own, unless an existing one holds its subject already: that one is used as it is. A group
+has a durable pull consumer which starts at the stream's first message, so that it misses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from torpor.adapters.nats.names import check_topic, durable_of, stream_of
+from torpor.kernel.errors import BrokerUnavailable, ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from torpor.adapters.nats.connection import Connection
+    from torpor.ports.consumer import Subscription
+
+_logger = logging.getLogger("torpor.nats")
+_STREAM_EXISTS = 10058
+_SUBJECTS_OVERLAP = 10065
+_CONSUMER_EXISTS = 10012
+_UNAVAILABLE = 503
+_NANOSECONDS = 1_000_000_000
+
+
+class Streams:
+    """What is declared on a connection: topics with their streams, subscriptions with their durables."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.names: dict[str, str] = {}
+        self._durables: dict[tuple[str, str], tuple[str, str]] = {}
+        self._connection = connection
+        self.is_doubtful = False
+
+    async def declare(self, topics: Sequence[str], subscriptions: Sequence[Subscription]) -> None:
+        """Makes streams and durables exist, and remembers them."""
+        every = [*topics, *(subscription.topic for subscription in subscriptions)]
+        groups = {(subscription.topic, subscription.group) for subscription in subscriptions}
+        _check_names(every, groups)
+        await asyncio.gather(*(self._declare_stream(topic) for topic in dict.fromkeys(every)))
+        await asyncio.gather(*(self._declare_durable(topic, group) for topic, group in sorted(groups)))
+
+    def durable(self, subscription: Subscription) -> tuple[str, str]:
+        """The stream and the durable of a declared subscription."""
+        place = self._durables.get((subscription.topic, subscription.group))
+        if place is None:
+            raise ConfigurationError([f"{subscription!r} is not declared. Call declare() with it before consume()."])
+        return place
+
+    def doubt(self) -> None:
+        """Notes that something declared does not answer, so that it is declared again."""
+        self.is_doubtful = True
+
+    async def restore(self) -> None:
+        """Declares again what is in doubt. Raises BrokerUnavailable."""
+        if not self.is_doubtful:
+            return
+        try:
+            await asyncio.gather(*(self._declare_stream(topic) for topic in [*self.names]))
+            await asyncio.gather(*(self._declare_durable(topic, group) for topic, group in [*self._durables]))
+        except ConfigurationError as error:
+            raise BrokerUnavailable(f"What was declared is gone, and cannot be made again: {error}") from error
+        self.is_doubtful = False
+
+    async def _declare_stream(self, topic: str) -> None:
+        self.names[topic] = await self._holder(topic) or await self._make_stream(topic)
+
+    async def _holder(self, topic: str) -> str | None:
+        """A stream of somebody else that holds a topic."""
+        answer = await self._connection.request("STREAM.NAMES", {"subject": topic})
+        names = answer.get("streams") or []
+        return next((str(name) for name in names if name != stream_of(topic)), None)
+
+    async def _make_stream(self, topic: str) -> str:
+        options, name = self._connection.options, stream_of(topic)
+        config = {
+            "name": name,
+            "subjects": [topic],
+            "retention": "limits",
+            "discard": "old",
+            "storage": options.storage,
+            "num_replicas": options.replicas,
+            "max_age": int(options.retention * _NANOSECONDS),
+            "duplicate_window": int(min(options.duplicate_window, options.retention) * _NANOSECONDS),
+        }
+        answer = await self._connection.request(f"STREAM.CREATE.{name}", config)
+        error = _error_of(answer)
+        if error == _STREAM_EXISTS:
+            existing = (await self._connection.request(f"STREAM.INFO.{name}")).get("config") or {}
+            if topic not in existing.get("subjects", ()):
+                raise ConfigurationError(
+                    [f"Stream {name!r} is needed for topic {topic!r}, and holds {existing.get('subjects')} instead."]
+                )
+            answer = await self._connection.request(f"STREAM.UPDATE.{name}", {**existing, **config})
+        elif error == _SUBJECTS_OVERLAP:  # somebody made it at this moment
+            holder = await self._holder(topic)
+            if holder is not None:
+                return holder
+        _check(answer, f"Stream {name!r} of topic {topic!r}")
+        if self.is_doubtful and answer.get("did_create"):
+            _logger.warning("Stream %s of topic %s was gone, with what it held. It is made again, empty.", name, topic)
+        return name
+
+    async def _declare_durable(self, topic: str, group: str) -> None:
+        options, stream = self._connection.options, self.names[topic]
+        name = durable_of(group) if stream == stream_of(topic) else durable_of(group, topic)
+        wanted = {
+            "durable_name": name,
+            "name": name,
+            "ack_policy": "explicit",
+            "ack_wait": int(options.ack_wait * _NANOSECONDS),
+            "max_deliver": -1,
+            "max_ack_pending": options.max_ack_pending,
+            "filter_subject": topic,
+        }
+        answer = await self._make_durable(stream, {**wanted, "deliver_policy": "all"})
+        if _error_of(answer) == _CONSUMER_EXISTS:
+            info = await self._connection.request(f"CONSUMER.INFO.{stream}.{name}")
+            existing = info.get("config") or {}
+            if existing.get("ack_policy") != "explicit" or existing.get("deliver_subject"):
+                problem = f"Consumer {name!r} of stream {stream!r} is not ours; group {group!r} needs a pull consumer"
+                raise ConfigurationError([f"{problem} with explicit acknowledgement. Remove it, or rename the group."])
+            answer = await self._make_durable(stream, {**existing, **wanted})
+        _check(answer, f"Consumer {name!r} of stream {stream!r} (group {group!r}, topic {topic!r})")
+        self._durables[topic, group] = stream, name
+
+    async def _make_durable(self, stream: str, config: dict[str, Any]) -> dict[str, Any]:
+        path = f"CONSUMER.CREATE.{stream}.{config['name']}.{config['filter_subject']}"
+        return await self._connection.request(path, {"stream_name": stream, "config": config})
+
+
+def _check_names(topics: Iterable[str], groups: Iterable[tuple[str, str]]) -> None:
+    problems: list[str] = []
+    for topic in dict.fromkeys(topics):
+        try:
+            check_topic(topic)
+        except ConfigurationError as error:
+            problems += error.problems
+    problems += [f"A subscription to {topic!r} has an empty group. Name it." for topic, group in groups if not group]
+    if problems:
+        raise ConfigurationError(problems)
+
+
+def _error_of(answer: dict[str, Any]) -> int:
+    error = answer.get("error") or {}
+    return int(error.get("err_code", 0))
+
+
+def _check(answer: dict[str, Any], what: str) -> None:
+    error = answer.get("error")
+    if not error:
+        return
+    told = f"{what} cannot be declared: {error.get('description')} (error {error.get('err_code')})."
+    if error.get("code") == _UNAVAILABLE:
+        raise BrokerUnavailable(told)
+    raise ConfigurationError([f"{told} Change JetStreamOptions to fit the server, or what exists there."])

@@ -1,0 +1,93 @@
+"""Real servers for the tests of this folder, each started where it is asked for and stopped after."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import uuid4
+
+import pytest
+
+from torpor.adapters.nats.broker import JetStreamBroker
+from torpor.adapters.nats.embedded import EmbeddedNats
+from torpor.adapters.nats.options import JetStreamOptions
+from torpor.kernel.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
+
+
+class HasUrl(Protocol):
+    """A server, or what stands before it."""
+
+    url: str
+
+
+def _start(directory: Path, **more: Any) -> EmbeddedNats:
+    server = EmbeddedNats(directory, **more)
+    try:
+        server.start()
+    except ConfigurationError as error:
+        pytest.skip(str(error))
+    return server
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNats]:
+    """A NATS server that stays up for all tests."""
+    server = _start(tmp_path_factory.mktemp("nats"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def serve_nats(tmp_path: Path) -> Iterator[Callable[..., EmbeddedNats]]:
+    """Starts NATS servers of the test's own."""
+    servers: list[EmbeddedNats] = []
+
+    def serve(**more: Any) -> EmbeddedNats:
+        servers.append(_start(tmp_path / f"nats-{len(servers)}", **more))
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+async def connect() -> AsyncIterator[Callable[..., Awaitable[JetStreamBroker]]]:
+    """Starts brokers on a NATS server, with options by name."""
+    brokers: list[JetStreamBroker] = []
+
+    async def connect(server: HasUrl, **options: Any) -> JetStreamBroker:
+        brokers.append(JetStreamBroker(JetStreamOptions(servers=server.url, **options)))
+        await brokers[-1].start()
+        return brokers[-1]
+
+    yield connect
+    for broker in brokers:
+        await broker.stop()
+
+
+@pytest.fixture
+def topic() -> str:
+    """A topic that no other test uses. Its stream has '_' for '.'."""
+    return f"integration.{uuid4().hex}"
+
+
+@pytest.fixture
+def ask() -> Callable[..., Awaitable[dict[str, Any]]]:
+    """Asks JetStream's API past the adapter, as an operator does."""
+
+    async def ask(server: HasUrl, name: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        import nats
+
+        client = await nats.connect(server.url)
+        answer = await client.request(f"$JS.API.{name}", json.dumps(body or {}).encode(), timeout=5)
+        await client.close()
+        told: dict[str, Any] = json.loads(answer.data)
+        assert "error" not in told, told
+        return told
+
+    return ask
