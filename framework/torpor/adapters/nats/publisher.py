@@ -60,13 +60,17 @@ class Publisher:
         limit = min(client.max_payload, options.max_payload or client.max_payload)
         self._batches[name] = batch
         burst = 0
+        refused: set[str | None] = set()  # keys
         try:
             with self._connection.mapped():
                 for index, message in enumerate(messages):
                     try:
+                        if message.key is not None and message.key in refused:
+                            raise Rejected(f"{message!r} follows a refused message of its key.")
                         headers, size = self._prepared(message, limit)
                     except Rejected as refusal:
                         batch.refusals[index] = refusal
+                        refused.add(message.key)
                         continue
                     batch.send(index)
                     await client.publish(message.topic, message.data, reply=f"{reply}{index}", headers=headers)

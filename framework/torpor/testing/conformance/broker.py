@@ -94,6 +94,20 @@ class PublishingConformance(BrokerSuite):
 
         assert numbers(await take(consumer, 300)) == list(range(300))
 
+    async def test_what_follows_on_the_key_of_a_refused_message_is_refused(
+        self, broker: Broker, topic: str, backend: BrokerBackend
+    ) -> None:
+        """A key keeps its order: nothing of it overtakes a message that is too large. Other keys go on."""
+        if backend.too_large is None:
+            pytest.skip("not promised: a limit of size")
+        consumer = await open_consumer(broker, topic)
+        messages = [
+            Message(topic, b"x" * backend.too_large if number == "2" else b"{}", id=number, type="t", key=key)
+            for number, key in (("1", "a"), ("2", "a"), ("3", "b"), ("4", "a"), ("5", None))
+        ]
+        assert list(await broker.publish(messages)) == [1, 3]
+        assert [delivery.message.id for delivery in await take(consumer, 3)] == ["1", "3", "5"]
+
     async def test_refusals_are_told_by_index(self, broker: Broker, topic: str, backend: BrokerBackend) -> None:
         """A message that the broker will never take is refused by its index, and its neighbours are published."""
         if backend.too_large is None:
