@@ -28,7 +28,8 @@ class Consumer(Protocol):
 
     async def fetch(self, limit: int) -> Sequence[Delivery]:
         """Waits for at least one delivery, and takes up to `limit` that are there. Never drops one: what cannot
-        be read comes with `fault` set and its bytes whole. Raises BrokerUnavailable. Safe to cancel."""
+        be read comes with `fault` set and its bytes whole. Raises BrokerUnavailable, and may be called again then:
+        the consumer finds its way back by itself. Safe to cancel."""
         ...
 
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:

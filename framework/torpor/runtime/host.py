@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torpor.runtime.plan import Handled, Plan, RouteBinding
 
 _PING_EVERY = 2.0
+_FAILURE = 500
 
 
 class Duty(Protocol):
@@ -82,6 +83,7 @@ class Host:
         self._tasks: list[asyncio.Task[None]] = []
         self._duty_tasks: list[asyncio.Task[None]] = []
         self._exits = AsyncExitStack()
+        self._has_store = False
         self._is_up = False
 
     @property
@@ -145,8 +147,11 @@ class Host:
                 transactions = Transactions(partial(self._transaction, handled))
                 scope = Scope(self._context.resources, transactions=transactions)
                 result = await handled.call.invoke(scope, arguments)
-        except Exception:
-            numbers.failed += 1
+        except Exception as error:
+            if getattr(error, "status_code", _FAILURE) >= _FAILURE:
+                numbers.failed += 1
+            else:
+                numbers.done += 1  # an answer for the client, such as 404
             raise
         finally:
             numbers.in_flight -= 1
@@ -162,8 +167,8 @@ class Host:
     @asynccontextmanager
     async def _transaction(self, handled: Handled) -> AsyncIterator[Tx]:
         """A unit for a request."""
-        missing = self.health.reasons.get("store", STARTING)
-        if missing is not None:
+        if not self._has_store:
+            missing = self.health.reasons.get("store", STARTING)
             raise NotRunning(f"The database of {self.name!r} is not there yet: {missing}")
         async with self.store.unit() as unit:
             tx = Tx(unit, handled, envelope=self._context.envelope, message=None)
@@ -189,6 +194,7 @@ class Host:
 
     async def _bring_up(self) -> None:
         await self._until("store", self.store.start)
+        self._has_store = True
         if self.plan.topics:
             await self._until("broker", self.broker.start)
             await self._until("broker", lambda: self.broker.declare(self.plan.topics, ()))

@@ -50,27 +50,31 @@ class Subscriber:
         await asyncio.gather(self._task, return_exceptions=True)
         self._task = None
         if self._consumer is not None:
-            await _quietly(self._consumer)
+            try:
+                await self._consumer.stop()
+            except BrokerUnavailable as error:  # what was fetched ahead comes again
+                self._context.report(self.binding.handled.name, str(error))
 
     async def _run(self) -> None:
-        subscription = Subscription(self.binding.topic, self.binding.group)
-        name = self.binding.handled.name
         lost = 0
         while True:
             try:
-                await self._broker.declare([subscription.topic], [subscription])
-                self._consumer = await self._broker.consume(subscription)
-                while True:
-                    self._context.report(name, None)
-                    await self._pump(self._consumer)
-                    lost = 0
+                await self._pump(self._consumer or await self._open())
             except BrokerUnavailable as error:
                 lost += 1
-                self._context.report(name, str(error))
-                if self._consumer is not None:
-                    await _quietly(self._consumer)
-                    self._consumer = None
+                self._context.report(self.binding.handled.name, str(error))
                 await self._context.clock.sleep(wait_before(lost))
+            else:
+                lost = 0
+                self._context.report(self.binding.handled.name, None)
+
+    async def _open(self) -> Consumer:
+        """Makes the subscription exist, and opens the consumer that is kept until the stop."""
+        subscription = Subscription(self.binding.topic, self.binding.group)
+        await self._broker.declare([subscription.topic], [subscription])
+        self._consumer = await self._broker.consume(subscription)
+        self._context.report(self.binding.handled.name, None)
+        return self._consumer
 
     async def _pump(self, consumer: Consumer) -> None:
         room = await self.intake.room()
@@ -85,11 +89,3 @@ class Subscriber:
             await self._consumer.acknowledge(fetched)
         except BrokerUnavailable as error:  # they come again, and the inbox knows them
             self._context.report(self.binding.handled.name, str(error))
-
-
-async def _quietly(consumer: Consumer) -> None:
-    """Stops a consumer whose broker may be gone."""
-    try:
-        await consumer.stop()
-    except BrokerUnavailable:
-        return
