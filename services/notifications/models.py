@@ -15,10 +15,3 @@ class Notification(BaseModel):
     order_id: str
     kind: Kind
     text: str
-
-
-class Mailbox(BaseModel):
-    """The latest messages to a customer, newest first."""
-
-    customer_id: str
-    notifications: list[Notification]

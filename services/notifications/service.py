@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from notifications.models import Kind, Mailbox, Notification
+from notifications.models import Kind, Notification
 from shop_events import Name, OrderCancelled, OrderPlaced, OrderShipped
 from torpor import Service, Tx, new_id
 
@@ -16,10 +16,10 @@ LATEST = "SELECT order_id, kind, text FROM notification WHERE customer_id = $1 O
 
 
 @notifications.get("/notifications/{customer_id}")
-async def show_mailbox(customer_id: Name, tx: Tx) -> Mailbox:
-    """What a customer has been told; nothing, for one that was never heard of."""
+async def show_mailbox(customer_id: Name, tx: Tx) -> list[Notification]:
+    """What a customer has been told, newest first; nothing, for one that was never heard of."""
     rows = await tx.fetch(LATEST, customer_id)
-    return Mailbox(customer_id=customer_id, notifications=[Notification.model_validate(row) for row in rows])
+    return [Notification.model_validate(row) for row in rows]
 
 
 @notifications.on(OrderPlaced)

@@ -89,16 +89,9 @@ class OrderView(BaseModel):
 
 
 class OrderQuery(BaseModel):
-    """Which orders to list: newest first, those after the cursor `after`."""
+    """Which orders to list. `after` is the id of the last order of the page before."""
 
     customer_id: Name | None = None
     status: Status | None = None
     limit: int = Rule(default=20, ge=1, le=100)
     after: UUID | None = None
-
-
-class OrderPage(BaseModel):
-    """Some orders, and the cursor of the next page when there is one."""
-
-    orders: list[OrderView]
-    after: str | None

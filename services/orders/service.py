@@ -12,7 +12,7 @@ from typing import Annotated
 from fastapi import HTTPException, Query
 from sqlmodel import col, select
 
-from orders.models import Accepted, ListedSku, NewOrder, Order, OrderPage, OrderQuery, OrderView, Status
+from orders.models import Accepted, ListedSku, NewOrder, Order, OrderQuery, OrderView, Status
 from shop_events import (
     Name,
     OrderCancelled,
@@ -56,18 +56,16 @@ async def show(order_id: Name, tx: Tx) -> OrderView:
 
 
 @orders.get("/orders")
-async def browse(query: Annotated[OrderQuery, Query()], tx: Tx) -> OrderPage:
+async def browse(query: Annotated[OrderQuery, Query()], tx: Tx) -> list[OrderView]:
     """Orders, newest first, a page at a time."""
-    wanted = select(Order).order_by(col(Order.id).desc()).limit(query.limit + 1)
+    wanted = select(Order).order_by(col(Order.id).desc()).limit(query.limit)
     if query.customer_id is not None:
         wanted = wanted.where(Order.customer_id == query.customer_id)
     if query.status is not None:
         wanted = wanted.where(Order.status == query.status)
     if query.after is not None:
         wanted = wanted.where(Order.id < str(query.after))
-    found = [OrderView.model_validate(order) for order in await tx.session.exec(wanted)]
-    page = found[: query.limit]
-    return OrderPage(orders=page, after=page[-1].id if len(found) > len(page) else None)
+    return [OrderView.model_validate(order) for order in await tx.session.exec(wanted)]
 
 
 @orders.on(SkuListed)

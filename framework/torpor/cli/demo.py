@@ -29,6 +29,7 @@ PATIENCE = 60.0
 
 _ANSWER_SECONDS = 10.0
 _PAUSE = 0.05
+_PAGE = 100  # orders asked for at a time
 _HEAVY_SHARE = 0.04
 _STYLES = {"shipped": "green", "cancelled": "yellow"}
 
@@ -275,11 +276,11 @@ def listed(shop: Shop, customer_id: str) -> list[dict[str, Any]]:
     orders: list[dict[str, Any]] = []
     after = ""
     while True:
-        page = shop.insist("GET", f"/orders?customer_id={customer_id}&limit=100{after}")
-        orders += page["orders"]
-        if page["after"] is None:
+        page = shop.insist("GET", f"/orders?customer_id={customer_id}&limit={_PAGE}{after}")
+        orders += page
+        if len(page) < _PAGE:
             return orders
-        after = f"&after={page['after']}"
+        after = f"&after={page[-1]['id']}"
 
 
 def unbalanced(shop: Shop, cast: Cast) -> list[str]:

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from torpor.adapters.nats.embedded import EmbeddedNats
     from torpor.cli.development import Development
 
 _DRAIN = 5.0
@@ -171,11 +170,12 @@ class Supervisor:
         worker.watch(self.happenings)
         if self.broker is not None and start_broker:
             self.broker.start()
-            threading.Thread(target=self._watch_broker, args=[self.broker], daemon=True).start()
+            threading.Thread(target=self._watch_broker, daemon=True).start()
         worker.hand_over({} if self.broker is None else {"TORPOR_BROKER_URL": self.broker.url})
 
-    def _watch_broker(self, broker: EmbeddedNats) -> None:
-        broker.wait()
+    def _watch_broker(self) -> None:
+        if self.broker is not None:
+            self.broker.wait()
         if not self._is_stopping:
             self.happenings.put(BrokerEnded())
 
@@ -186,7 +186,7 @@ class Supervisor:
         log.warning("the broker has ended; starting it again")
         self.broker.stop()
         self.broker.start()
-        threading.Thread(target=self._watch_broker, args=[self.broker], daemon=True).start()
+        threading.Thread(target=self._watch_broker, daemon=True).start()
 
     def _reload(self, paths: list[str]) -> None:
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
