@@ -10,13 +10,16 @@ if TYPE_CHECKING:
     from torpor.kernel.message import Message
     from torpor.kernel.outcome import Park
     from torpor.kernel.retry import Retry
+    from torpor.runtime.breaker import Breaker
     from torpor.runtime.dependency import Depends
     from torpor.runtime.ids import new_id
     from torpor.runtime.router import Router
     from torpor.runtime.service import Service
+    from torpor.runtime.timeout import Timeout
     from torpor.runtime.tx import Transactions, Tx
 
 __all__ = [
+    "Breaker",
     "Command",
     "ConfigurationError",
     "Depends",
@@ -26,6 +29,7 @@ __all__ = [
     "Retry",
     "Router",
     "Service",
+    "Timeout",
     "TorporError",
     "Transactions",
     "Tx",
@@ -36,6 +40,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Breaker": "torpor.runtime.breaker",
     "Command": "torpor.contract.event",
     "ConfigurationError": "torpor.kernel.errors",
     "Depends": "torpor.runtime.dependency",
@@ -45,6 +50,7 @@ _HOMES = {
     "Retry": "torpor.kernel.retry",
     "Router": "torpor.runtime.router",
     "Service": "torpor.runtime.service",
+    "Timeout": "torpor.runtime.timeout",
     "TorporError": "torpor.kernel.errors",
     "Transactions": "torpor.runtime.tx",
     "Tx": "torpor.runtime.tx",

@@ -63,6 +63,22 @@ class NeverSettled(TorporError):
     """The services of a test were still at work when the harness lost patience."""
 
 
+class CircuitOpen(TorporError):
+    """A system that keeps failing is not called, until a probe has shown that it works again."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class TimedOut(TorporError, TimeoutError):
+    """A call took longer than its `Timeout` allows, and was cancelled."""
+
+    def __init__(self, message: str, *, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(message)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint that ends a sentence about an unknown name: `` Did you mean 'x'?`` or nothing."""
     close = difflib.get_close_matches(name, sorted(known), n=1)

@@ -7,7 +7,7 @@ import math
 import time
 from typing import TYPE_CHECKING
 
-from torpor.kernel.breaker import Circuit, Permit, Refusal, State
+from torpor.kernel.breaker import Circuit, Permit, Refusal
 from torpor.kernel.errors import CircuitOpen, ConfigurationError, TimedOut
 from torpor.runtime.timeout import Deadline, Entered, Timeout
 
@@ -67,7 +67,7 @@ class Breaker:
         self._last_error = ""
 
     @property
-    def state(self) -> State:
+    def state(self) -> str:
         """`closed`, `open` or `half-open`."""
         return self._circuit.state
 

@@ -22,7 +22,7 @@ class Timeout:
 
     ```python
     async with Timeout(2.0):
-        rate = await rates.today()
+        ...  # the call
     ```
 
     One value may guard many calls at once, each with the full time. `clock` is for tests; without it the event
@@ -81,7 +81,7 @@ class Deadline:
         except TimeoutError:
             raise TimedOut(
                 f"{self._what} was not done after {self._seconds:g} s, the limit of its Timeout. "
-                f"Find out what it waited for, or give it more time than Timeout({self._seconds:g}).",
+                "Find out what it waited for, or raise the limit.",
                 seconds=self._seconds,
             ) from error
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
-from torpor.kernel.errors import BrokerUnavailable, NotRunning, StoreUnavailable
+from torpor.kernel.errors import BrokerUnavailable, CircuitOpen, NotRunning, StoreUnavailable, TimedOut
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,6 +24,8 @@ _UNAVAILABLE = {
     StoreUnavailable: "The database does not answer.",
     BrokerUnavailable: "The broker does not answer.",
     NotRunning: "The service is starting or stopping.",
+    CircuitOpen: "A service that this one needs does not answer.",
+    TimedOut: "A service that this one needs did not answer in time.",
 }  # no error's own text: a driver's may hold an address, a user, a statement
 _log = logging.getLogger("torpor.http")
 
