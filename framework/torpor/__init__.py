@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torpor.contract.event import Command, Event
+    from torpor.kernel.batch import Batch
     from torpor.kernel.errors import ConfigurationError, TorporError
     from torpor.kernel.message import Message
-    from torpor.kernel.outcome import Park
+    from torpor.kernel.outcome import Failed, Park
     from torpor.kernel.retry import Retry
     from torpor.runtime.breaker import Breaker
     from torpor.runtime.dependency import Depends
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
     from torpor.runtime.tx import Transactions, Tx
 
 __all__ = [
+    "Batch",
     "Breaker",
     "Command",
     "ConfigurationError",
     "Depends",
     "Event",
+    "Failed",
     "Message",
     "Park",
     "Retry",
@@ -40,11 +43,13 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Batch": "torpor.kernel.batch",
     "Breaker": "torpor.runtime.breaker",
     "Command": "torpor.contract.event",
     "ConfigurationError": "torpor.kernel.errors",
     "Depends": "torpor.runtime.dependency",
     "Event": "torpor.contract.event",
+    "Failed": "torpor.kernel.outcome",
     "Message": "torpor.kernel.message",
     "Park": "torpor.kernel.outcome",
     "Retry": "torpor.kernel.retry",

@@ -6,6 +6,7 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
+from torpor.kernel.batch import Batch
 from torpor.kernel.errors import ConfigurationError, did_you_mean
 from torpor.kernel.retry import Retry
 from torpor.runtime.injection import Inspector, location_of
@@ -90,7 +91,12 @@ class _Binder:
         group = source.group or self.service.name
         if source.group is not None and not _NAME.fullmatch(source.group):
             self._tell(declaration, f"has the group {group!r}. Use lower-case letters, digits, - and _.")
-        call = self.inspector.inspect(declaration.function, payload=contract)
+        batch = source.batch
+        if batch is not None and not isinstance(batch, Batch):
+            self._tell(declaration, f"has batch={batch!r}. Give a value: batch=Batch(100).")
+            return
+        payload = contract if batch is None else list[contract]  # type: ignore[valid-type]  # a type made at run time
+        call = self.inspector.inspect(declaration.function, payload=payload)
         handled = self._handled(declaration, call, returns_events=True)
         self._take(
             handled, ("topic", topic, group), f"listens to {topic!r} twice in the group {group!r}",
@@ -100,7 +106,9 @@ class _Binder:
         if not isinstance(retry, Retry):
             self._tell(declaration, f"has retry={retry!r}. Give a value: retry=Retry(attempts=5).")
             return
-        self.subscribers.append(SubscriberBinding(handled, contract, topic=topic, group=group, retry=retry))
+        self.subscribers.append(
+            SubscriberBinding(handled, contract, topic=topic, group=group, retry=retry, batch=batch)
+        )
 
     def _bind_route(self, declaration: Declaration, source: OnRoute, prefix: str, tags: tuple[str, ...]) -> None:
         path = prefix + source.path
@@ -161,7 +169,9 @@ class _Binder:
         if "return" not in declaration.function.__annotations__:
             self._tell(declaration, "does not say what it returns. Annotate the events it publishes, or `-> None`.")
             return set()
-        contracts, strange = returned(call.hints.get("return"))
+        source = declaration.source
+        is_batch = isinstance(source, OnTopic) and source.batch is not None
+        contracts, strange = returned(call.hints.get("return"), is_batch=is_batch)
         for name in strange:
             self._tell(declaration, f"returns {name!r}, which is no event. Expected an Event, a list of them, or None.")
         return contracts

@@ -101,6 +101,11 @@ class Host:
         """Whether nothing is under way: no delivery in a lane, no duty with work to do."""
         return not any(intake.under_way for intake in self._intakes) and all(duty.is_idle for duty in self.duties)
 
+    @property
+    def lingers(self) -> float:
+        """How long a batch handler waits for more, when one does."""
+        return max((intake.lingers for intake in self._intakes), default=0.0)
+
     def status(self) -> dict[str, Any]:
         """What readiness knows of each part, as JSON."""
         return {"ready": self.is_ready, "parts": self.health.status()}
@@ -199,7 +204,7 @@ class Host:
             await self._until("broker", self.broker.start)
             await self._until("broker", lambda: self.broker.declare(self.plan.topics, ()))
         for binding in self.plan.subscribers:
-            work = Work(binding.handled, binding.contract, binding.retry)
+            work = Work(binding.handled, binding.contract, binding.retry, is_batch=binding.batch is not None)
             units = Units(work, self.store, self._context)
             subscriber = Subscriber(binding, units, broker=self.broker, context=self._context)
             self._take_in(binding.handled.name, subscriber.intake)

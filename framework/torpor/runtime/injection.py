@@ -122,7 +122,7 @@ class Inspector:
         self.problems = problems
         self._lifespans = lifespans
 
-    def inspect(self, function: Callable[..., Any], *, payload: type | None = None, is_route: bool = False) -> Call:
+    def inspect(self, function: Callable[..., Any], *, payload: Any = None, is_route: bool = False) -> Call:
         """The call of a handler whose payload has a type, or of a route, whose other parameters FastAPI fills."""
         hints = self._hints(function)
         call = Call(function, hints or {})
@@ -132,10 +132,10 @@ class Inspector:
         if call.uses_tx and call.transactions is not None:
             self._tell(function, "asks for Tx and for Transactions. Ask for Tx, or begin your own with Transactions.")
         if payload is not None and call.payload is None and not call.foreign:
-            self._tell(function, f"takes no {payload.__name__}. Give it a parameter: event: {payload.__name__}.")
+            self._tell(function, f"takes no {_shown(payload)}. Give it a parameter: event: {_shown(payload)}.")
         return call
 
-    def _fill(self, call: Call, *, payload: type | None, is_route: bool, path: tuple[Any, ...]) -> None:
+    def _fill(self, call: Call, *, payload: Any, is_route: bool, path: tuple[Any, ...]) -> None:
         function = call.function
         for parameter in inspect.signature(function).parameters.values():
             hint = call.hints.get(parameter.name, parameter.annotation)
@@ -150,7 +150,7 @@ class Inspector:
                 call.message = parameter.name
             elif hint is Message:
                 self._tell(function, "asks for Message. A request comes without one; ask FastAPI for its Request.")
-            elif payload is not None and hint is payload:
+            elif payload is not None and hint == payload:
                 call.payload = parameter.name
             elif is_route:
                 call.foreign.append(parameter.replace(annotation=hint))
@@ -204,8 +204,15 @@ def _depends_in(hint: Any) -> Depends | None:
     return None
 
 
-def _unknown(parameter: inspect.Parameter, hint: Any, payload: type | None) -> str:
-    known = f"{payload.__name__}, Tx" if payload is not None else "Tx"
+def _shown(hint: Any) -> str:
+    """A type as its author wrote it."""
+    inner = ", ".join(_shown(part) for part in typing.get_args(hint))
+    name = getattr(hint, "__name__", str(hint))
+    return f"{name}[{inner}]" if inner and typing.get_origin(hint) is list else name
+
+
+def _unknown(parameter: inspect.Parameter, hint: Any, payload: Any) -> str:
+    known = f"{_shown(payload)}, Tx" if payload is not None else "Tx"
     if isinstance(parameter.default, Depends):
         return f"gives {parameter.name!r} a Depends as its default. Write {parameter.name}: Annotated[T, Depends(f)]."
     if hint is Transactions:
@@ -214,7 +221,7 @@ def _unknown(parameter: inspect.Parameter, hint: Any, payload: type | None) -> s
         return (
             f"does not say the type of {parameter.name!r}. Annotate it: {known}, Message, or Annotated[T, Depends(f)]."
         )
-    shown = getattr(hint, "__name__", str(hint))
+    shown = _shown(hint)
     return (
         f"asks for '{parameter.name}: {shown}', which Torpor cannot fill. "
         f"Expected {known}, Message, or Annotated[{shown}, Depends(f)]."

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from torpor.kernel.message import Delivery
+    from torpor.ports.clock import Clock
 
     Handle = Callable[[Sequence[Delivery]], Awaitable[None]]
     Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -22,13 +23,29 @@ BATCH = 50
 WINDOW = 1000
 
 
+class Taking:
+    """How much a lane takes at once, how many lanes there are, and how long a lane waits for more on which clock."""
+
+    __slots__ = ("clock", "lanes", "size", "window")
+
+    def __init__(
+        self, *, size: int = BATCH, lanes: int = LANES, window: float = 0.0, clock: Clock | None = None
+    ) -> None:
+        self.size = size
+        self.lanes = lanes
+        self.window = window
+        self.clock = clock
+
+
 class Lane:
     """A queue of deliveries whose keys share a hash. A lane that wakes takes all that waits, up to a batch."""
 
-    __slots__ = ("_handle", "_queue", "_task", "_wake")
+    __slots__ = ("_handle", "_queue", "_taking", "_task", "_wake", "is_lingering")
 
-    def __init__(self, handle: Handle, spawn: Spawn) -> None:
+    def __init__(self, handle: Handle, spawn: Spawn, taking: Taking) -> None:
         self._handle = handle
+        self._taking = taking
+        self.is_lingering = False
         self._queue: deque[Delivery] = deque()
         self._wake = asyncio.Event()
         self._task = spawn(self._run())
@@ -50,18 +67,26 @@ class Lane:
             while not queue:
                 self._wake.clear()
                 await self._wake.wait()
-            batch = [queue.popleft() for _ in range(min(BATCH, len(queue)))]
+            size, clock = self._taking.size, self._taking.clock
+            if clock is not None and len(queue) < size:
+                self.is_lingering = True
+                await clock.sleep(self._taking.window)
+                self.is_lingering = False
+            batch = [queue.popleft() for _ in range(min(size, len(queue)))]
             await self._handle(batch)
 
 
 class Intake:
     """The way into one binding: lanes, how much may be under way, and what is done with the settled."""
 
-    def __init__(self, handle: Handle, *, spawn: Spawn, settled: Handle | None = None) -> None:
+    def __init__(
+        self, handle: Handle, *, spawn: Spawn, settled: Handle | None = None, taking: Taking | None = None
+    ) -> None:
         self._handle = handle
+        self._taking = taking or Taking()
         self._spawn = spawn
         self._settled = settled
-        self._lanes: list[Lane | None] = [None] * LANES
+        self._lanes: list[Lane | None] = [None] * self._taking.lanes
         self._under_way = 0
         self._room = asyncio.Event()
         self._room.set()
@@ -73,6 +98,11 @@ class Intake:
         """How many deliveries were put in and are not settled."""
         return self._under_way
 
+    @property
+    def lingers(self) -> float:
+        """How long a lane waits for more, when one does."""
+        return self._taking.window if any(lane is not None and lane.is_lingering for lane in self._lanes) else 0.0
+
     async def room(self) -> int:
         """Waits until something may be put in; returns how many."""
         await self._room.wait()
@@ -80,10 +110,10 @@ class Intake:
 
     def put(self, delivery: Delivery) -> None:
         """Queues a delivery in its key's lane."""
-        slot = slot_of(delivery.message, LANES)
+        slot = slot_of(delivery.message, self._taking.lanes)
         lane = self._lanes[slot]
         if lane is None:
-            lane = self._lanes[slot] = Lane(self._work, self._spawn)
+            lane = self._lanes[slot] = Lane(self._work, self._spawn, self._taking)
         self._under_way += 1
         self._idle.clear()
         if self._under_way >= WINDOW:
@@ -99,7 +129,7 @@ class Intake:
         for lane in self._lanes:
             if lane is not None:
                 lane.abandon()
-        self._lanes = [None] * LANES
+        self._lanes = [None] * self._taking.lanes
 
     async def _work(self, batch: Sequence[Delivery]) -> None:
         await self._handle(batch)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from torpor.contract.event import Contract
+    from torpor.kernel.batch import Batch
     from torpor.kernel.retry import Retry
     from torpor.kernel.schedule import Cron, Every
     from torpor.runtime.injection import Call
@@ -34,14 +35,24 @@ class Handled:
 class SubscriberBinding:
     """A handler of a topic."""
 
-    __slots__ = ("contract", "group", "handled", "retry", "topic")
+    __slots__ = ("batch", "contract", "group", "handled", "retry", "topic")
 
-    def __init__(self, handled: Handled, contract: type[Contract], *, topic: str, group: str, retry: Retry) -> None:
+    def __init__(
+        self,
+        handled: Handled,
+        contract: type[Contract],
+        *,
+        topic: str,
+        group: str,
+        retry: Retry,
+        batch: Batch | None = None,
+    ) -> None:
         self.handled = handled
         self.contract = contract
         self.topic = topic
         self.group = group
         self.retry = retry
+        self.batch = batch
 
     def __repr__(self) -> str:
         return f"<SubscriberBinding {self.handled.name} on {self.topic} group={self.group}>"

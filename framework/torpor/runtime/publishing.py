@@ -8,7 +8,7 @@ import typing
 from typing import TYPE_CHECKING, Any
 
 from torpor.contract.event import Contract
-from torpor.kernel.outcome import Park
+from torpor.kernel.outcome import Failed, Park
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 _COLLECTIONS = (list, tuple, set, frozenset)
 
 
-def returned(hint: Any) -> tuple[set[type[Contract]], list[str]]:
-    """The contracts in a return annotation, and the names of what is neither a contract, `Park` nor None."""
+def returned(hint: Any, *, is_batch: bool = False) -> tuple[set[type[Contract]], list[str]]:
+    """The contracts in a return annotation, and the names of what cannot be returned. A batch may return Failed."""
     found: set[type[Contract]] = set()
     strange: list[str] = []
     for part in _parts(hint):
         if isinstance(part, type) and issubclass(part, Contract):
             found.add(part)
-        elif part not in (None, type(None), Park, Ellipsis):
+        elif part not in (None, type(None), Park, Ellipsis) and not (is_batch and part is Failed):
             strange.append(getattr(part, "__name__", str(part)))
     return found, strange
 
@@ -52,7 +52,7 @@ def named_in(call: Call) -> set[type[Contract]]:
 
 def flattened(result: Any) -> list[Contract]:
     """The events in what a handler returned."""
-    if result is None:
+    if result is None or isinstance(result, Failed):
         return []
     if isinstance(result, _COLLECTIONS):
         return [event for event in result if event is not None]

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from torpor.contract.event import Contract
+    from torpor.kernel.batch import Batch
 
 Handler = TypeVar("Handler", bound="Callable[..., Awaitable[Any]]")
 Resource = TypeVar("Resource", bound="Callable[[], AsyncIterator[Any]]")
@@ -36,12 +37,13 @@ class RouteOptions(TypedDict, total=False):
 class OnTopic:
     """A declared handler of a contract's topic."""
 
-    __slots__ = ("contract", "group", "retry")
+    __slots__ = ("batch", "contract", "group", "retry")
 
-    def __init__(self, contract: type[Contract], group: str | None, retry: object) -> None:
+    def __init__(self, contract: type[Contract], group: str | None, retry: object, batch: object) -> None:
         self.contract = contract
         self.group = group
         self.retry = retry
+        self.batch = batch
 
 
 class OnRoute:
@@ -111,16 +113,18 @@ class Router:
         contract: type[Contract],
         *,
         retry: Retry | None = None,
+        batch: Batch | None = None,
         group: str | None = None,
         name: str | None = None,
         publishes: Sequence[type[Contract]] = (),
     ) -> Callable[[Handler], Handler]:
         """Handles each message of a contract's topic, once for each group (the service's name unless said).
 
-        What the handler returns is published in the transaction of its effects. `publishes` names events that
+        What the handler returns is published in the transaction of its effects. With `batch` it takes a list of events
+        at once. `publishes` names events that
         neither the return annotation nor the handler's own code shows.
         """
-        return self._declaring(OnTopic(contract, group, retry or Retry()), name, publishes)
+        return self._declaring(OnTopic(contract, group, retry or Retry(), batch), name, publishes)
 
     def get(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[Handler], Handler]:
         """Answers `GET path`, by FastAPI's rules for parameters and response."""

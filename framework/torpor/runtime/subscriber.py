@@ -10,13 +10,15 @@ from torpor.kernel.errors import BrokerUnavailable
 from torpor.kernel.retry import wait_before
 from torpor.ports.consumer import Subscription
 from torpor.runtime.context import STARTING
-from torpor.runtime.lane import BATCH, Intake
+from torpor.runtime.lane import BATCH, Intake, Taking
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torpor.kernel.batch import Batch
     from torpor.kernel.message import Delivery
     from torpor.ports.broker import Broker
+    from torpor.ports.clock import Clock
     from torpor.ports.consumer import Consumer
     from torpor.runtime.context import Context
     from torpor.runtime.plan import SubscriberBinding
@@ -31,7 +33,8 @@ class Subscriber:
     def __init__(self, binding: SubscriberBinding, units: Units, *, broker: Broker, context: Context) -> None:
         self.binding = binding
         spawn = partial(context.health.watch, binding.handled.name)
-        self.intake = Intake(units.run, spawn=spawn, settled=self._acknowledge)
+        taking = Taking() if binding.batch is None else _taking(binding.batch, context.clock)
+        self.intake = Intake(units.run, spawn=spawn, settled=self._acknowledge, taking=taking)
         self._broker = broker
         self._context = context
         self._consumer: Consumer | None = None
@@ -89,3 +92,8 @@ class Subscriber:
             await self._consumer.acknowledge(fetched)
         except BrokerUnavailable as error:  # they come again, and the inbox knows them
             self._context.report(self.binding.handled.name, str(error))
+
+
+def _taking(batch: Batch, clock: Clock) -> Taking:
+    """A batch handler has one lane, so that its batches are full and follow each other."""
+    return Taking(size=batch.size, lanes=1, window=batch.window, clock=clock if batch.window else None)

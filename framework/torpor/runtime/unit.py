@@ -11,9 +11,16 @@ import logging
 from typing import TYPE_CHECKING
 
 from torpor.contract.codec import decode
-from torpor.kernel.errors import BrokerUnavailable, DecodeError, Rejected, StatementFailed, StoreUnavailable
+from torpor.kernel.errors import (
+    BrokerUnavailable,
+    ConfigurationError,
+    DecodeError,
+    Rejected,
+    StatementFailed,
+    StoreUnavailable,
+)
 from torpor.kernel.message import ParkedMessage
-from torpor.kernel.outcome import Park
+from torpor.kernel.outcome import Failed, Park
 from torpor.kernel.retry import wait_before
 from torpor.runtime.context import Committed
 from torpor.runtime.injection import Scope
@@ -49,18 +56,25 @@ class ParkAsked(Exception):  # a handler's answer on its way to the savepoint, n
     """A handler returned `Park`."""
 
 
+class EventFailed(Exception):  # a handler's answer as the cause of an attempt, not an error that is raised
+    """A batch handler has named an event that it could not handle."""
+
+
 _FINAL = (DecodeError, ParkAsked)  # no further attempt can change these
 
 
 class Work:
     """What a unit does with each delivery: the handler, the type of its payload, its retries."""
 
-    __slots__ = ("contract", "handled", "retry")
+    __slots__ = ("contract", "handled", "is_batch", "retry")
 
-    def __init__(self, handled: Handled, contract: type[Contract] | None, retry: Retry) -> None:
+    def __init__(
+        self, handled: Handled, contract: type[Contract] | None, retry: Retry, *, is_batch: bool = False
+    ) -> None:
         self.handled = handled
         self.contract = contract
         self.retry = retry
+        self.is_batch = is_batch
 
 
 class Effects:
@@ -105,6 +119,9 @@ class Units:
             try:
                 await self._run_once(batch)
             except HandlerFailed as failure:
+                if self._work.is_batch and len(batch) > 1:
+                    await self._split(batch, failure.error)
+                    return
                 self._careful = CAREFUL_UNITS
                 if not self._may_retry(failure.delivery, failure.error):
                     failure.delivery.fault = _reason(failure.error)
@@ -134,9 +151,12 @@ class Units:
             if arrived:
                 admission = await unit.admit(self._work.handled.name, arrived)
                 effects.fresh, effects.blocked = set(admission.fresh), set(admission.blocked)
-            for delivery in batch:
-                if await self._is_next(unit, delivery, effects):
-                    await attempt(unit, delivery, effects)
+            if self._work.is_batch:
+                await self._attempt_batch(unit, batch, effects)
+            else:
+                for delivery in batch:
+                    if await self._is_next(unit, delivery, effects):
+                        await attempt(unit, delivery, effects)
             await unit.append(effects.published, effects.parked, effects.timers)
             await unit.commit()
         self._careful = max(0, self._careful - 1)
@@ -177,6 +197,43 @@ class Units:
         else:
             effects.done += 1
 
+    async def _attempt_batch(self, unit: Unit, batch: Sequence[Delivery], effects: Effects) -> None:
+        """Handles what is new of a batch in one call: a failure ends the unit, unless the handler names the failed."""
+        events: list[Contract] = []
+        ready: dict[int, Delivery] = {}
+        for delivery in batch:
+            if self._work.contract is None or not await self._is_next(unit, delivery, effects):
+                continue
+            try:
+                event = decode(self._work.contract, delivery.message)
+            except DecodeError as error:
+                self._park(delivery, str(error), effects)
+            else:
+                events.append(event)
+                ready[id(event)] = delivery
+        if not events:
+            return
+        try:
+            result = await self._call(unit, None, events, effects)
+            failed = _named(result, ready) if isinstance(result, Failed) else []
+        except (StoreUnavailable, BrokerUnavailable):
+            raise
+        except Exception as error:
+            raise HandlerFailed(batch[0], error) from error
+        for delivery in failed:
+            self._fail(delivery, str(result.reason), effects)
+        effects.done += len(ready)
+
+    def _fail(self, delivery: Delivery, reason: str, effects: Effects) -> None:
+        """Sets aside a delivery that a batch handler has named: for another attempt at once, later, or never."""
+        error = EventFailed(reason)
+        if not self._may_retry(delivery, error):
+            self._park(delivery, reason, effects)
+            return
+        effects.parked.append(self._parked(delivery, reason, due_at=self._context.clock.time()))
+        if delivery.message.key is not None:
+            effects.held.add(delivery.message.key)
+
     async def _attempt_again(self, unit: Unit, delivery: Delivery, effects: Effects) -> None:
         """Handles a delivery behind a savepoint, again and again by its policy, and parks it when that fails."""
         await unit.savepoint()
@@ -202,9 +259,14 @@ class Units:
         return not isinstance(error, _FINAL) and self._work.retry.allows(error, delivery.attempts)
 
     async def _handle(self, unit: Unit, delivery: Delivery, effects: Effects) -> None:
-        """Calls the handler, and gathers what it published. Raises what it raised."""
+        """Calls the handler for one delivery. Raises what it raised."""
         work, message = self._work, delivery.message
-        payload: Any = None if work.contract is None else decode(work.contract, message)
+        payload = None if work.contract is None else decode(work.contract, message)
+        await self._call(unit, message, payload, effects)
+
+    async def _call(self, unit: Unit, message: Message | None, payload: Any, effects: Effects) -> Any:
+        """Calls the handler, and gathers what it published; returns what it returned."""
+        work = self._work
         tx = Tx(unit, work.handled, envelope=self._context.envelope, message=message)
         scope = Scope(self._context.resources, tx=tx, payload=payload)
         try:
@@ -218,8 +280,9 @@ class Units:
             await tx.close()
         effects.published += tx.published
         effects.timers += tx.timers
+        return result
 
-    async def _split(self, batch: Sequence[Delivery], error: StatementFailed | Rejected) -> None:
+    async def _split(self, batch: Sequence[Delivery], error: Exception) -> None:
         """Halves a batch whose transaction fails as a whole; parks the one that is left."""
         if len(batch) > 1:
             middle = len(batch) // 2
@@ -267,6 +330,16 @@ class Units:
         metrics.duplicate += effects.duplicates
         metrics.parked += len(effects.parked)
         metrics.seconds.observe(seconds)
+
+
+def _named(result: Failed, ready: dict[int, Delivery]) -> list[Delivery]:
+    """Takes the deliveries that a batch handler has named out of those that are ready."""
+    named = {id(event) for event in result.events}
+    if strangers := named - ready.keys():
+        raise ConfigurationError(
+            [f"Failed names {len(strangers)} events that were not handed over. Name those of the list, as they are."]
+        )
+    return [ready.pop(event) for event in list(ready) if event in named]
 
 
 def _reason(error: Exception) -> str:

@@ -123,8 +123,12 @@ class TestShop:
         await self.advance(_POLL_SECONDS)
 
     async def settle(self) -> None:
-        """Waits until nothing is in flight: no message, no unit, nothing in an outbox."""
-        await self._wait(self._is_quiet, "settle")
+        """Waits until nothing is in flight: no message, no unit, nothing in an outbox. The windows of batches pass."""
+        while True:
+            await self._wait(lambda: self._lingers() > 0 or self._is_quiet(), "settle")
+            if self._is_quiet():
+                return
+            await self.clock.advance(self._lingers())
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Waits, on the services' work alone, until a condition holds."""
@@ -163,6 +167,9 @@ class TestShop:
         """What a failing test's reader wants to know of the services."""
         rows = [f"  {row.binding}: {row.message.topic} {row.reason}" for row in await self.parked()]
         return "\n".join(["Parked messages:", *rows]) if rows else "No message is parked."
+
+    def _lingers(self) -> float:
+        return max(host.lingers for host in self.hosts)
 
     def _is_quiet(self) -> bool:
         return self.hub.is_idle and all(host.is_idle for host in self._running.hosts)
