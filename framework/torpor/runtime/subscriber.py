@@ -62,6 +62,9 @@ class Subscriber:
         lost = 0
         while True:
             try:
+                if lost:  # a fetch would tell that the broker is back only with the next message
+                    await self._broker.ping()
+                    self._context.report(self.binding.handled.name, None)
                 await self._pump(self._consumer or await self._open())
             except BrokerUnavailable as error:
                 lost += 1
@@ -90,8 +93,8 @@ class Subscriber:
             return
         try:
             await self._consumer.acknowledge(fetched)
-        except BrokerUnavailable as error:  # they come again, and the inbox knows them
-            self._context.report(self.binding.handled.name, str(error))
+        except BrokerUnavailable:  # they come again, and the inbox knows them; the host's ping tells of the broker
+            return
 
 
 def _taking(batch: Batch, clock: Clock) -> Taking:

@@ -77,6 +77,17 @@ async def test_a_broker_that_goes_away_is_waited_for() -> None:
         assert shop.hosts[0].metrics.of("worker.work").done == 1
 
 
+async def test_a_quiet_topic_does_not_hide_that_the_broker_is_back() -> None:
+    """A service that has nothing to do is ready again after an outage, without a message that would show it."""
+    async with TestShop(worker()) as shop:
+        shop.hub.is_down = True
+        await shop.clock.advance(3)
+        assert not shop.hosts[0].is_ready
+        shop.hub.is_down = False
+        await shop.clock.advance(10)
+        assert shop.hosts[0].is_ready
+
+
 async def test_stopping_finishes_what_is_under_way() -> None:
     """A stop takes nothing new, and waits for what a handler has in its hands: that is acknowledged, not lost."""
     gate = Gate()
