@@ -6,6 +6,7 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
+from torpor.contract.codec import topic_of
 from torpor.kernel.batch import Batch
 from torpor.kernel.errors import ConfigurationError, did_you_mean
 from torpor.kernel.retry import Retry
@@ -84,28 +85,25 @@ class _Binder:
             self._bind_schedule(declaration, source)
 
     def _bind_topic(self, declaration: Declaration, source: OnTopic) -> None:
-        contract = source.contract
-        if not self._check_contract(declaration, contract):
-            return
-        topic = contract.__torpor_topic__ or ""
+        contract, batch, retry = source.contract, source.batch, source.retry
+        is_sound = self._check_contract(declaration, contract)
         group = source.group or self.service.name
         if source.group is not None and not _NAME.fullmatch(source.group):
             self._tell(declaration, f"has the group {group!r}. Use lower-case letters, digits, - and _.")
-        batch = source.batch
+        if not isinstance(retry, Retry):
+            self._tell(declaration, f"has retry={retry!r}. Give a value: retry=Retry(attempts=5).")
         if batch is not None and not isinstance(batch, Batch):
             self._tell(declaration, f"has batch={batch!r}. Give a value: batch=Batch(100).")
-            return
         payload = contract if batch is None else list[contract]  # type: ignore[valid-type]  # a type made at run time
         call = self.inspector.inspect(declaration.function, payload=payload)
         handled = self._handled(declaration, call, returns_events=True)
+        if not is_sound or not isinstance(retry, Retry) or not isinstance(batch, Batch | None):
+            return
+        topic = topic_of(contract)
         self._take(
             handled, ("topic", topic, group), f"listens to {topic!r} twice in the group {group!r}",
             'A group handles a topic once. Remove one, or give it group="...".',
         )  # fmt: skip
-        retry = source.retry
-        if not isinstance(retry, Retry):
-            self._tell(declaration, f"has retry={retry!r}. Give a value: retry=Retry(attempts=5).")
-            return
         self.subscribers.append(
             SubscriberBinding(handled, contract, topic=topic, group=group, retry=retry, batch=batch)
         )
