@@ -63,6 +63,7 @@ class Relay:
 
     async def finish(self, host: Host) -> None:
         """Publishes what is left, and gives the lease up, so that another may go on at once."""
+        await self._rounds.end()
         try:
             await self._publish_all(host)
             await self.lease.let_go(host)

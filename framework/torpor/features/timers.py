@@ -42,6 +42,7 @@ class Timekeeper:
 
     async def finish(self, host: Host) -> None:
         """Lets another process fire what is due from now on."""
+        await self._rounds.end()
         try:
             await self.lease.let_go(host)
         except StoreUnavailable as error:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _PING_EVERY = 2.0
 _FAILURE = 500
+_LAST_WORDS = 10.0  # seconds that the duties have to finish, whatever the drain has left
 
 
 class Duty(Protocol):
@@ -44,7 +45,7 @@ class Duty(Protocol):
         ...
 
     async def finish(self, host: Host) -> None:
-        """Does what a clean stop leaves to do, after the handlers have come to rest."""
+        """Ends the work in order, and does what a clean stop leaves to do. The handlers have come to rest."""
         ...
 
     @property
@@ -126,15 +127,15 @@ class Host:
     async def stop(self, seconds: float = 25.0) -> None:
         """Drains: takes nothing new, finishes what is under way within so many seconds, lets go of everything."""
         await self.retire()
-        is_drained = await self._drained(seconds)
+        is_drained = await _within(seconds, self._drained())
         if not is_drained:
             self.log.warning("stopped with %d messages unfinished after %g s; they will come again",
                              sum(intake.under_way for intake in self._intakes), seconds)  # fmt: skip
         for intake in self._intakes:
             intake.abandon()
-        await _cancelled(self._duty_tasks)
         if is_drained and self._is_up:
-            await asyncio.gather(*(duty.finish(self) for duty in self.duties))
+            await _within(_LAST_WORDS, self._finished())
+        await _cancelled(self._duty_tasks)
         await self._exits.aclose()
         await self.broker.stop()
         await self.store.stop()
@@ -187,15 +188,12 @@ class Host:
             await unit.commit()
         self.committed(Committed(len(tx.published), timers=len(tx.timers)))
 
-    async def _drained(self, seconds: float) -> bool:
-        """Waits so long for what is under way; tells whether it has come to rest."""
-        try:
-            async with asyncio.timeout(seconds):
-                for intake in self._intakes:
-                    await intake.drained()
-        except TimeoutError:
-            return False
-        return True
+    async def _drained(self) -> None:
+        for intake in self._intakes:
+            await intake.drained()
+
+    async def _finished(self) -> None:
+        await asyncio.gather(*(duty.finish(self) for duty in self.duties))
 
     async def _bring_up(self) -> None:
         await self._until("store", self.store.start)
@@ -257,6 +255,16 @@ class Host:
             self.log.info("%s works again", part)
         else:
             self.log.warning("%s does not work: %s", part, reason)
+
+
+async def _within(seconds: float, work: Awaitable[None]) -> bool:
+    """Waits so long for some work; tells whether it was done."""
+    try:
+        async with asyncio.timeout(seconds):
+            await work
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:

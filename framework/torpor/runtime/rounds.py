@@ -19,11 +19,13 @@ POLL_SECONDS = 1.0  # what another process has left to do is found within
 class Rounds:
     """Repeats a duty's work, waits longer and longer while the broker or the database is away, and tells so."""
 
-    __slots__ = ("_is_busy", "_name", "_wake")
+    __slots__ = ("_ended", "_ending", "_is_busy", "_name", "_wake")
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._wake = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._ended = asyncio.Event()
         self._is_busy = True
 
     @property
@@ -35,10 +37,22 @@ class Rounds:
         """Asks for a round at once."""
         self._wake.set()
 
+    async def end(self) -> None:
+        """Lets the round under way come to its end, and begins no other. So nothing is cut off between two steps."""
+        self._ending.set()
+        self._wake.set()
+        await self._ended.wait()
+
     async def run(self, host: Host, work: Callable[[Host], Awaitable[float]]) -> None:
-        """Works until cancelled. A round does all that there is, and returns how many seconds to pause."""
+        """Works until it is ended. A round does all that there is, and returns how many seconds to pause."""
+        try:
+            await self._repeat(host, work)
+        finally:
+            self._ended.set()
+
+    async def _repeat(self, host: Host, work: Callable[[Host], Awaitable[float]]) -> None:
         failures = 0
-        while True:
+        while not self._ending.is_set():
             self._is_busy = True
             self._wake.clear()
             try:
@@ -46,7 +60,7 @@ class Rounds:
             except (BrokerUnavailable, StoreUnavailable) as error:
                 failures += 1
                 host.health.report(self._name, str(error))
-                await host.clock.sleep(wait_before(failures))
+                await host.clock.wait(self._ending, wait_before(failures))
             else:
                 failures = 0
                 host.health.report(self._name, None)

@@ -1,5 +1,6 @@
 """The relay: order, refusals, the lease, and what a clean stop leaves."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from torpor import Event, Message, Service, Tx
@@ -130,4 +131,34 @@ async def test_one_relay_at_a_time_publishes() -> None:
         await shop.settle()
         assert sent(shop) == []
         await shop.advance(31)
+        assert sent(shop) == [("a", 1)]
+
+
+class Held(MemoryBroker):
+    """A broker that publishes, and confirms only when it is let."""
+
+    confirms: asyncio.Event
+
+    async def publish(self, messages: Sequence[Message]) -> Mapping[int, Rejected]:
+        refusals = await super().publish(messages)
+        await self.confirms.wait()
+        return refusals
+
+
+async def test_a_clean_stop_publishes_nothing_twice() -> None:
+    """A stop between the broker's confirmation and the cursor's move waits for the move."""
+    shop = TestShop(sender())
+    shop.hub.deduplicates = False
+    async with shop:
+        (host,) = shop.hosts
+        broker = Held(shop.hub)
+        broker.confirms = asyncio.Event()
+        await broker.start()
+        host.broker = broker
+        await send(shop, "a", 1)
+        await shop.until(lambda: len(sent(shop)) == 1)
+        stopping = asyncio.ensure_future(host.stop())
+        await shop.until(lambda: not host.is_ready)
+        broker.confirms.set()
+        await stopping
         assert sent(shop) == [("a", 1)]
