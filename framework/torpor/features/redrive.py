@@ -8,6 +8,7 @@ from torpor.kernel.message import Delivery
 from torpor.runtime.rounds import POLL_SECONDS, Rounds
 
 if TYPE_CHECKING:
+    from torpor.kernel.message import ParkedMessage
     from torpor.runtime.context import Committed
     from torpor.runtime.host import Host
 
@@ -20,7 +21,7 @@ class Redriver:
 
     def __init__(self) -> None:
         self._rounds = Rounds("redriver")
-        self._under_way: set[int] = set()
+        self._under_way: set[tuple[int, float, int]] = set()
 
     @property
     def is_idle(self) -> bool:
@@ -41,14 +42,19 @@ class Redriver:
 
     async def _hand_over(self, host: Host) -> float:
         rows = await host.store.parking.due(host.clock.time(), _LIMIT)
-        self._under_way &= {row.number for row in rows}
+        self._under_way &= {_version(row) for row in rows}
         for row in rows:
             deliver = host.deliverers.get(row.binding)
-            if row.number in self._under_way:
+            if _version(row) in self._under_way:
                 continue
             if deliver is None:
                 host.log.warning("parked message %d for %s stays: %s", row.number, row.binding, _UNKNOWN)
                 continue
-            self._under_way.add(row.number)
+            self._under_way.add(_version(row))
             deliver(Delivery(row.message, parked=row.number, attempts=row.attempts))
         return POLL_SECONDS
+
+
+def _version(row: ParkedMessage) -> tuple[int, float, int]:
+    """Tells a row from one of its number that was parked again, and may be due again before anyone has looked."""
+    return row.number, row.at, row.attempts
