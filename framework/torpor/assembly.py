@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from torpor import __version__
 from torpor.features.redrive import Redriver
@@ -154,7 +154,10 @@ def _shared(plans: Sequence[Plan], settings: Settings) -> list[str]:
         return []
     names = ", ".join(plan.name for plan in plans)
     told = f"TORPOR_DATABASE_URL names one database for {names}, and each service has its own. "
-    return [told + "Put {service} into the URL, for example sqlite:////var/lib/app/{service}.db."]
+    return [
+        told
+        + "Put {service} into the URL: sqlite:////var/lib/app/{service}.db, or postgresql://host/db?schema={service}."
+    ]
 
 
 def _brokers(settings: Settings) -> Callable[[str], Broker]:
@@ -180,12 +183,35 @@ def _store_of(plan: Plan, settings: Settings, *, broker: Broker, clock: Clock) -
 
 
 def _open_store(database_url: str, service: str, clock: Clock) -> Store:
+    url = database_url.replace("{service}", service)
+    if url.startswith("postgresql:"):
+        return _open_postgres(url, clock)
     from torpor.adapters.sqlite.store import SqliteStore
 
-    if database_url.startswith("memory:"):
+    if url.startswith("memory:"):
         return SqliteStore(":memory:", clock)
-    path = unquote(urlsplit(database_url.replace("{service}", service)).path)
+    path = unquote(urlsplit(url).path)
     return SqliteStore(path.removeprefix("/") if not path.startswith("//") else path[1:], clock)
+
+
+def _open_postgres(url: str, clock: Clock) -> Store:
+    """The store of a URL whose query may say `schema`, `connections` and `pooled`; the rest is the driver's."""
+    try:
+        from torpor.adapters.postgres.options import PostgresOptions
+        from torpor.adapters.postgres.store import PostgresStore
+    except ImportError as error:
+        raise ConfigurationError(["postgresql:// needs asyncpg. Install torpor[postgres]."]) from error
+    place, _, query = url.partition("?")
+    given = dict(parse_qsl(query))
+    connections = given.pop("connections", "4")
+    if not connections.isdigit():
+        raise ConfigurationError([f"TORPOR_DATABASE_URL has connections={connections!r}. Expected a number."])
+    options = PostgresOptions(
+        schema=given.pop("schema", "public"),
+        connections=int(connections),
+        is_pooled=given.pop("pooled", "no") in {"1", "yes", "true"},
+    )
+    return PostgresStore(f"{place}?{urlencode(given)}" if given else place, clock, options)
 
 
 def _app(deployment: Deployment) -> Any:

@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "torpor.adapters.http": {"fastapi", "pydantic", "starlette", "uvicorn"},
     "torpor.adapters.nats": {"faststream", "nats"},
     "torpor.adapters.prometheus": {"prometheus_client"},
+    "torpor.adapters.postgres": {"asyncpg", "sqlalchemy", "sqlmodel"},
     "torpor.adapters.sqlite": {"sqlalchemy", "sqlmodel"},
     "torpor.testing": {"httpx", "pytest"},
     "torpor.testing.conformance.store_sql": {"pytest", "sqlalchemy", "sqlmodel"},  # the promise of tx.session

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torpor.kernel.errors import StoreUnavailable
+from torpor.kernel.errors import StatementFailed, StoreUnavailable
 from torpor.runtime.context import Committed
 from torpor.runtime.lease import Lease
 from torpor.runtime.rounds import POLL_SECONDS, Rounds
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torpor.kernel.message import Timer
     from torpor.runtime.host import Host
 
 _NAME = "timers"
@@ -55,9 +58,27 @@ class Timekeeper:
             if not due:
                 first = await host.store.timers.next_due()
                 return POLL_SECONDS if first is None else min(POLL_SECONDS, max(0.0, first - host.clock.time()))
-            async with host.store.unit() as unit:
-                fired = [timer.message for timer in due if await unit.cancel(timer.name, timer.due_at)]
-                await unit.append(fired, [])
-                await unit.commit()
-            host.committed(Committed(len(fired)))
+            try:
+                await self._fire(host, due)
+            except StatementFailed:
+                await self._fire_one_by_one(host, due)
         return POLL_SECONDS
+
+    async def _fire(self, host: Host, due: Sequence[Timer]) -> None:
+        async with host.store.unit() as unit:
+            fired = [timer.message for timer in due if await unit.cancel(timer.name, timer.due_at)]
+            await unit.append(fired, [])
+            await unit.commit()
+        host.committed(Committed(len(fired)))
+
+    async def _fire_one_by_one(self, host: Host, due: Sequence[Timer]) -> None:
+        """Spares the others what the database refuses of one; that is raised once all have had their turn."""
+        refusal: StatementFailed | None = None
+        for timer in due:
+            try:
+                await self._fire(host, [timer])
+            except StatementFailed as error:
+                host.log.warning("timer %s cannot fire: %s", timer.name, error)
+                refusal = error
+        if refusal is not None:
+            raise refusal

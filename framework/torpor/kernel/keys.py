@@ -11,4 +11,5 @@ if TYPE_CHECKING:
 
 def slot_of(message: Message, slots: int) -> int:
     """The lane or shard of a message: by its key, or spread by its id when it has none."""
-    return crc32((message.id if message.key is None else message.key).encode()) % slots
+    text = message.id if message.key is None else message.key
+    return crc32(text.encode("utf-8", "surrogatepass")) % slots

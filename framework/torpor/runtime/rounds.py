@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from torpor.kernel.errors import BrokerUnavailable, StoreUnavailable
+from torpor.kernel.errors import BrokerUnavailable, Rejected, StatementFailed, StoreUnavailable
 from torpor.kernel.retry import wait_before
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ POLL_SECONDS = 1.0  # what another process has left to do is found within
 
 
 class Rounds:
-    """Repeats a duty's work, waits longer and longer while the broker or the database is away, and tells so."""
+    """Repeats a duty's work, waits longer and longer while broker or database are away or refuse, and says so."""
 
     __slots__ = ("_ended", "_ending", "_is_busy", "_name", "_wake")
 
@@ -57,7 +57,7 @@ class Rounds:
             self._wake.clear()
             try:
                 pause = await work(host)
-            except (BrokerUnavailable, StoreUnavailable) as error:
+            except (BrokerUnavailable, StoreUnavailable, StatementFailed, Rejected) as error:
                 failures += 1
                 host.health.report(self._name, str(error))
                 await host.clock.wait(self._ending, wait_before(failures))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _PREFIX = "TORPOR_"
 _OTHERS = frozenset({"TORPOR_DEBUG", "TORPOR_TEST_STRICT"})
 _BROKERS = ("nats", "tls", "memory")
-_DATABASES = ("sqlite", "memory")
+_DATABASES = ("postgresql", "sqlite", "memory")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _FORMATS = ("json", "console")
 

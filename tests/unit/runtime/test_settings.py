@@ -2,6 +2,7 @@
 
 import pytest
 
+from torpor.assembly import open_store
 from torpor.kernel.errors import ConfigurationError
 from torpor.runtime.settings import Settings, without_secrets
 
@@ -11,6 +12,15 @@ def test_defaults_are_closed() -> None:
     settings = Settings.read({})
     assert (settings.broker_url, settings.database_url) == (None, None)
     assert (settings.http_host, settings.http_port) == ("127.0.0.1", 8000)
+
+
+def test_a_database_of_postgres_is_opened_with_its_options() -> None:
+    """The URL's query names the schema, the connections and a pooler; the rest is left to the driver."""
+    url = "postgresql://u:hunter2@h:1/db?schema={service}&connections=2&pooled=yes&sslmode=require"
+    store = open_store(url, "orders")
+    assert repr(store) == "<PostgresStore h:1/db>"
+    with pytest.raises(ConfigurationError, match="Expected a number"):
+        open_store("postgresql://h/db?connections=many", "orders")
 
 
 def test_every_mistake_is_told_at_once() -> None:

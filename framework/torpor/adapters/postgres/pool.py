@@ -1,0 +1,148 @@
+"""Connections to one PostgreSQL database: plain ones of asyncpg, kept in a small pool.
+
+Not asyncpg's own pool: its `release` asks the server to reset the connection, an exchange that each unit would pay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from torpor.adapters.postgres.errors import told
+from torpor.kernel.errors import ConfigurationError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torpor.adapters.postgres.address import Address
+    from torpor.adapters.postgres.options import PostgresOptions
+
+_STATEMENTS = 500  # that stay prepared on a connection
+_OLDEST = 13
+_FAREWELL = 1.0
+
+
+async def connect(
+    address: Address,
+    options: PostgresOptions,
+    *,
+    settings: Mapping[str, str] | None = None,
+    is_patient: bool = False,
+) -> asyncpg.Connection:
+    """A connection as the store wants it. A patient one waits for its statements however long they take.
+
+    Raises StoreUnavailable."""
+    wanted = {"application_name": "torpor"}
+    if not options.is_pooled:  # a pooler refuses or forgets the others: they are set in each transaction then
+        wanted |= settings or options.settings
+    try:
+        connection = await asyncpg.connect(
+            address.dsn,
+            timeout=options.connect_seconds,
+            command_timeout=None if is_patient else options.command_seconds,
+            statement_cache_size=0 if options.is_pooled else _STATEMENTS,
+            max_cached_statement_lifetime=0,
+            server_settings=wanted,
+        )
+    except asyncpg.ClientConfigurationError as error:
+        raise ConfigurationError([f"{address.place}: the address of PostgreSQL is not right: {error}."]) from error
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        raise StoreUnavailable(
+            f"{address.place}: PostgreSQL cannot be reached: {told(error)}. Check that it runs, and the address, user, "
+            "password and database in its setting."
+        ) from error
+    version = connection.get_server_version()
+    if version.major < _OLDEST:
+        await end(connection)
+        raise ConfigurationError([f"{address.place}: PostgreSQL {version.major} is too old. Use {_OLDEST} or later."])
+    return connection
+
+
+async def end(connection: asyncpg.Connection) -> None:
+    """Takes leave of the server; without its answer if it gives none."""
+    try:
+        await connection.close(timeout=_FAREWELL)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        connection.terminate()
+
+
+class Pool:
+    """A few connections, opened when they are needed and again when they were lost. The last used is used next."""
+
+    __slots__ = ("_address", "_idle", "_is_closed", "_lent", "_options", "_room", "_settings", "_size")
+
+    def __init__(
+        self, address: Address, options: PostgresOptions, *, size: int, settings: Mapping[str, str] | None = None
+    ) -> None:
+        self._address = address
+        self._options = options
+        self._settings = settings
+        self._size = size
+        self._room = asyncio.Semaphore(size)
+        self._idle: list[asyncpg.Connection] = []
+        self._lent: set[asyncpg.Connection] = set()
+        self._is_closed = False
+
+    @property
+    def options(self) -> PostgresOptions:
+        """How the connections are made."""
+        return self._options
+
+    async def take(self) -> asyncpg.Connection:
+        """A connection that nobody else uses. Raises StoreUnavailable."""
+        self._check()
+        await self._wait()
+        connection = None
+        try:
+            while self._idle and (connection is None or connection.is_closed()):
+                connection = self._idle.pop()
+            if connection is None or connection.is_closed():
+                connection = await connect(self._address, self._options, settings=self._settings)
+            try:
+                self._check()  # it may have been closed meanwhile
+            except StoreUnavailable:
+                connection.terminate()
+                raise
+        except BaseException:
+            self._room.release()
+            raise
+        self._lent.add(connection)
+        return connection
+
+    def give_back(self, connection: asyncpg.Connection) -> None:
+        """Returns a connection. One that is in a transaction still, or was lost, is given up."""
+        self._lent.discard(connection)
+        if not connection.is_closed():
+            if self._is_closed or connection.is_in_transaction():
+                connection.terminate()
+            else:
+                self._idle.append(connection)
+        self._room.release()
+
+    async def close(self) -> None:
+        """Ends all connections; what is under way on them is rolled back. Repeatable."""
+        self._is_closed = True
+        for connection in self._lent:
+            connection.terminate()
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            await end(connection)
+
+    async def _wait(self) -> None:
+        if not self._room.locked():
+            await self._room.acquire()
+            return
+        try:
+            async with asyncio.timeout(self._options.wait_seconds):
+                await self._room.acquire()
+        except TimeoutError as error:
+            raise StoreUnavailable(
+                f"{self._address.place}: all {self._size} connections have been busy for {self._options.wait_seconds} "
+                "s. Shorten the transactions, or raise PostgresOptions(connections=…)."
+            ) from error
+
+    def _check(self) -> None:
+        if self._is_closed:
+            raise StoreUnavailable(f"{self._address.place}: the store has stopped. The unit was rolled back.")

@@ -1,0 +1,105 @@
+"""Messages as columns of rows, and rows as messages."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from torpor.adapters.postgres.text import indexed, read, stored
+from torpor.kernel.keys import slot_of
+from torpor.kernel.message import Message, ParkedMessage, Timer
+from torpor.ports.tables import LogEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+Columns = list[list[Any]]
+
+_encode = json.JSONEncoder(separators=(",", ":")).encode  # ASCII, so that it holds any text, lone surrogates too
+
+
+def outbox_row(message: Message, shards: int) -> tuple[Any, ...]:
+    """The values of `append_one`: the shard, and the message."""
+    return slot_of(message, shards), *_message_row(message)
+
+
+def outbox_columns(messages: Iterable[Message], shards: int) -> Columns:
+    """The arrays of `append`."""
+    return _columns([outbox_row(message, shards) for message in messages])
+
+
+def parked_columns(rows: Iterable[ParkedMessage]) -> Columns:
+    """The arrays of `park`. Without a number the table gives the next one."""
+    return _columns(
+        [
+            (
+                row.number or None,
+                stored(row.binding),
+                None if row.message.key is None else indexed(row.message.key),
+                *_message_row(row.message),
+                stored(row.reason),
+                row.attempts,
+                row.at,
+                row.due_at,
+            )
+            for row in rows
+        ]
+    )
+
+
+def timer_columns(timers: Iterable[Timer]) -> Columns:
+    """The arrays of `set_timers`. Of those with one name the last counts; in order, so that units do not deadlock."""
+    last = {indexed(timer.name): timer for timer in timers}
+    return _columns(
+        [
+            (handle, stored(timer.name), timer.due_at, *_message_row(timer.message))
+            for handle, timer in sorted(last.items())
+        ]
+    )
+
+
+def log_entry(row: Iterable[Any]) -> LogEntry:
+    """A row of `pending`."""
+    shard, position, *message = row
+    return LogEntry(shard, position, _message(*message))
+
+
+def parked_message(row: Iterable[Any]) -> ParkedMessage:
+    """A row of `parked` or `due`."""
+    number, binding, topic, data, id, type, key, headers, reason, attempts, at, due_at = row
+    message = _message(topic, data, id, type, key, headers)
+    return ParkedMessage(
+        read(binding), message, reason=read(reason), at=at, attempts=attempts, due_at=due_at, number=number
+    )
+
+
+def timer(row: Iterable[Any]) -> Timer:
+    """A row of `due_timers`."""
+    name, due_at, *message = row
+    return Timer(read(name), due_at, _message(*message))
+
+
+def _columns(rows: list[tuple[Any, ...]]) -> Columns:
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _message_row(message: Message) -> tuple[str | None, str, str, str, str, bytes]:
+    return (
+        None if message.key is None else stored(message.key),
+        stored(message.topic),
+        stored(message.type),
+        stored(message.id),
+        _headers(message.attributes),
+        message.data,
+    )
+
+
+def _headers(attributes: Mapping[str, str]) -> str:
+    return _encode(dict(attributes)) if attributes else "{}"
+
+
+def _message(topic: str, data: bytes, id: str, type: str, key: str | None, headers: str) -> Message:
+    attributes = {} if headers == "{}" else json.loads(headers)
+    if key is not None:
+        key = read(key)
+    return Message(read(topic), data, id=read(id), type=read(type), key=key, attributes=attributes)

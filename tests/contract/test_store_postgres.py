@@ -1,0 +1,79 @@
+"""The PostgreSQL store keeps the port's contract, each test in a schema of its own."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.integration.postgres_server import started
+from torpor.adapters.postgres.options import PostgresOptions
+from torpor.adapters.postgres.store import PostgresStore
+from torpor.adapters.system.clock import SystemClock
+from torpor.testing.conformance.store import InboxConformance, OutboxConformance
+from torpor.testing.conformance.store_sql import (
+    LifeConformance,
+    MigrationConformance,
+    SessionConformance,
+    StatementConformance,
+)
+from torpor.testing.conformance.store_tables import LeaseConformance, ParkingConformance
+from torpor.testing.conformance.store_timers import TimersConformance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.postgres_server import PostgresServer
+
+_schemas = count(1)
+
+
+class PostgresBackend:
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.schema = f"conformance {next(_schemas)}"
+
+    def store(self) -> PostgresStore:
+        return PostgresStore(self.url, SystemClock(), PostgresOptions(schema=self.schema))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """A server for all tests."""
+    server = started()
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def backend(server: PostgresServer) -> PostgresBackend:
+    """Stores on one schema."""
+    return PostgresBackend(server.url())
+
+
+class TestInbox(InboxConformance): ...
+
+
+class TestOutbox(OutboxConformance): ...
+
+
+class TestParking(ParkingConformance): ...
+
+
+class TestLeases(LeaseConformance): ...
+
+
+class TestLife(LifeConformance): ...
+
+
+class TestMigrations(MigrationConformance): ...
+
+
+class TestStatements(StatementConformance): ...
+
+
+class TestSessions(SessionConformance): ...
+
+
+class TestTimers(TimersConformance): ...
