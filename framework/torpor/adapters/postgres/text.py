@@ -37,7 +37,7 @@ def indexed(text: str) -> str:
 
 def literal(text: str) -> str:
     """Stored text as a literal, which reads the same under any setting of the server."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
     return f"E'{escaped}'"
 
 
