@@ -4,6 +4,7 @@ an operator does with one."""
 from __future__ import annotations
 
 import asyncio
+import atexit
 import json
 import os
 import pwd
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,7 +41,7 @@ class PostgresServer:
     """One server. Its settings are for speed: what it must outlive are processes, not machines."""
 
     def __init__(self, binaries: Path, *settings: str) -> None:
-        self._binaries = binaries
+        self._binaries = _reachable(binaries)
         self._settings = ("fsync=off", "max_connections=60", *settings)
         self.directory = Path(tempfile.mkdtemp(prefix="torpor-postgres-"))
         self.port = free_port()
@@ -99,6 +101,18 @@ class PostgresServer:
         if run.returncode:
             log = self.directory / "log"
             raise RuntimeError(f"{told.read_text()}{log.read_text() if log.exists() else ''}")
+
+
+@cache
+def _reachable(binaries: Path) -> Path:
+    """The programs where an ordinary user may run them: a copy, when they lie in a folder that is root's alone."""
+    if os.getuid() != 0 or all(folder.stat().st_mode & 0o001 for folder in binaries.parents):
+        return binaries
+    copy = Path(tempfile.mkdtemp(prefix="torpor-postgres-programs-"))
+    copy.chmod(0o755)
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    shutil.copytree(binaries.parent, copy / "pginstall", symlinks=True)
+    return copy / "pginstall" / "bin"
 
 
 def find_binaries() -> Path | None:
