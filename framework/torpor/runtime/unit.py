@@ -120,6 +120,7 @@ class Units:
                 await self._run_once(batch)
             except HandlerFailed as failure:
                 if self._work.is_batch and len(batch) > 1:
+                    self._found(lost)
                     await self._split(batch, failure.error)
                     return
                 self._careful = CAREFUL_UNITS
@@ -135,12 +136,17 @@ class Units:
                     self._context.report(self._work.handled.name, str(error))
                     await self._context.clock.sleep(wait_before(lost))
                     continue
+                self._found(lost)
                 await self._split(batch, error)
                 return
             else:
-                if lost:
-                    self._context.report(self._work.handled.name, None)
+                self._found(lost)
                 return
+
+    def _found(self, lost: int) -> None:
+        """The database or the broker answers again."""
+        if lost:
+            self._context.report(self._work.handled.name, None)
 
     async def _run_once(self, batch: Sequence[Delivery]) -> None:
         started = self._context.clock.time()

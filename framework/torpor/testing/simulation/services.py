@@ -1,0 +1,102 @@
+"""The services under simulation: a source of sequences by key, one that passes them on, one that only counts.
+
+Their SQL is a language of one statement, EFFECT, which the simulated store understands.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+from torpor.contract.event import Event
+from torpor.kernel.retry import Retry
+from torpor.runtime.binding import bind
+from torpor.runtime.plan import Plan  # noqa: TC001  # beside the rest
+from torpor.runtime.service import Service
+from torpor.runtime.tx import Tx  # noqa: TC001  # read when a handler is bound
+
+EFFECT = "INSERT INTO effect (handler, key, number) VALUES ($1, $2, $3)"
+TROUBLE = "SELECT trouble($1, $2, $3)"  # fails when the run's script says so
+
+
+class Placed(Event, topic="sim.placed", key="key"):
+    """One number of a key's sequence."""
+
+    key: str
+    number: int
+
+
+class Reserved(Event, topic="sim.reserved", key="key"):
+    """What follows from a placed one."""
+
+    key: str
+    number: int
+
+
+class Closed(Event, topic="sim.closed", key="key"):
+    """The end of the round."""
+
+    key: str
+    number: int
+
+
+class Reminded(Event, topic="sim.reminded", key="key"):
+    """What comes a while after a reserved one."""
+
+    key: str
+    number: int
+
+
+source = Service("source")
+stock = Service("stock")
+bill = Service("bill")
+
+
+@source.post("/numbers")
+async def place(key: str, numbers: list[int], tx: Tx) -> None:
+    """Publishes numbers of a key, in order, or none."""
+    for number in numbers:
+        tx.publish(Placed(key=key, number=number))
+        await tx.execute(TROUBLE, "source.place", key, number)
+
+
+@source.on(Closed)
+async def close(event: Closed, tx: Tx) -> None:
+    """Ends the round."""
+    await tx.execute(EFFECT, "source.close", event.key, event.number)
+    await tx.fetch(TROUBLE, "source.close", event.key, event.number)
+
+
+@source.on(Reminded)
+async def remember(event: Reminded, tx: Tx) -> None:
+    """Hears of a number again."""
+    tx.write(EFFECT, "source.remember", event.key, event.number)
+
+
+@stock.on(Placed, retry=Retry(attempts=3), publishes=[Reminded])
+async def reserve(event: Placed, tx: Tx) -> Reserved:
+    """Passes a number on, and sets a timer."""
+    await tx.execute(EFFECT, "stock.reserve", event.key, event.number)
+    tx.publish(Reminded(key=event.key, number=event.number), after=0.5 + event.number % 4)
+    await tx.execute(TROUBLE, "stock.reserve", event.key, event.number)
+    return Reserved(key=event.key, number=event.number)
+
+
+@bill.on(Placed, retry=Retry(attempts=1))
+async def note(event: Placed, tx: Tx) -> None:
+    """Writes it down, with what is sent late."""
+    tx.write(EFFECT, "bill.note", event.key, event.number)
+    tx.write(TROUBLE, "bill.note", event.key, event.number)
+
+
+@bill.on(Reserved, retry=Retry(attempts=2, later=[1.0, 3.0]))
+async def charge(event: Reserved, tx: Tx) -> Closed:
+    """Ends what the source has begun."""
+    await tx.execute(TROUBLE, "bill.charge", event.key, event.number)
+    tx.write(EFFECT, "bill.charge", event.key, event.number)
+    return Closed(key=event.key, number=event.number)
+
+
+@cache
+def plans() -> tuple[Plan, ...]:
+    """The services, bound."""
+    return bind(source), bind(stock), bind(bill)

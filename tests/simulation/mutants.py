@@ -1,0 +1,205 @@
+"""Old faults, put back through the seams of the simulation: stores, brokers and duties that break one rule each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torpor.adapters.memory.broker import MemoryBroker
+from torpor.adapters.memory.store import MemoryLeases, MemoryOutbox, MemoryParking, MemoryStore, MemoryUnit
+from torpor.assembly import duties_of
+from torpor.features.redrive import Redriver
+from torpor.features.relay import Relay
+from torpor.ports.tables import LogEntry
+from torpor.ports.unit import Admission
+from torpor.testing.simulation import Parts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torpor.adapters.memory.broker import MemoryHub
+    from torpor.kernel.message import Delivery, Message, ParkedMessage, Timer
+    from torpor.ports.clock import Clock
+    from torpor.ports.consumer import Consumer, Subscription
+    from torpor.ports.tables import OutboxLog
+    from torpor.runtime.host import Duty, Host
+    from torpor.runtime.plan import Plan
+
+
+class ForgetfulUnit(MemoryUnit):
+    """An inbox that takes every message for a new one."""
+
+    async def admit(self, binding: str, messages: Sequence[Message]) -> Admission:
+        admission = await super().admit(binding, messages)
+        return Admission({message.id for message in messages}, admission.blocked)
+
+
+class JostlingUnit(MemoryUnit):
+    """An admission that does not tell which keys have a parked message before them."""
+
+    async def admit(self, binding: str, messages: Sequence[Message]) -> Admission:
+        return Admission((await super().admit(binding, messages)).fresh, ())
+
+
+class HastyUnit(MemoryUnit):
+    """A unit whose outbox rows do not wait for its commit."""
+
+    async def append(
+        self, messages: Sequence[Message], parked: Sequence[ParkedMessage], timers: Sequence[Timer] = ()
+    ) -> None:
+        await super().append((), parked, timers)
+        for message in messages:
+            self._tables.last_position += 1
+            self._tables.outbox[self._tables.last_position] = message, self._tables.clock.time()
+
+
+class GenerousUnit(MemoryUnit):
+    """A claim that everybody wins, whoever was first."""
+
+    async def claim(self, number: int) -> bool:
+        await super().claim(number)
+        return True
+
+
+class HastyTimerUnit(MemoryUnit):
+    """A unit whose timers do not wait for its commit."""
+
+    async def append(
+        self, messages: Sequence[Message], parked: Sequence[ParkedMessage], timers: Sequence[Timer] = ()
+    ) -> None:
+        await super().append(messages, parked)
+        self._tables.timers.update({timer.name: timer for timer in timers})
+
+
+class ShuffledOutbox(MemoryOutbox):
+    """An outbox that is read by something else than the order of commits."""
+
+    async def pending(self, limit: int) -> Sequence[LogEntry]:
+        entries = await super().pending(limit)
+        messages = [entry.message for entry in entries][::-1]
+        return [LogEntry(e.shard, e.position, m) for e, m in zip(entries, messages, strict=True)]
+
+
+class UnfencedOutbox(MemoryOutbox):
+    """A cursor that moves for whoever asks."""
+
+    async def advance(self, positions: Mapping[int, int], epoch: int) -> None:
+        await super().advance(positions, self._tables.leases["relay"].epoch)
+
+
+class RewindingOutbox(MemoryOutbox):
+    """A cursor that a late writer moves back, once."""
+
+    is_rewound = False
+
+    async def advance(self, positions: Mapping[int, int], epoch: int) -> None:
+        await super().advance(positions, epoch)
+        if not self.is_rewound and self._tables.cursor > 1:
+            self.is_rewound = True
+            self._tables.cursor -= 1
+
+
+class EagerParking(MemoryParking):
+    """A parking lot that lets any row of a key be tried, and not only its first."""
+
+    async def due(self, now: float, limit: int) -> Sequence[ParkedMessage]:
+        return [row for row in self._rows() if row.due_at is not None and row.due_at <= now][:limit]
+
+
+class BackwardLeases(MemoryLeases):
+    """Leases whose epoch falls with each takeover."""
+
+    async def acquire(self, name: str, holder: str, seconds: float) -> int | None:
+        epoch = await super().acquire(name, holder, seconds)
+        return None if epoch is None else 1000 - epoch
+
+
+class HastyConsumer:
+    """A consumer that acknowledges what it hands out, before anything is done with it."""
+
+    def __init__(self, inner: Consumer) -> None:
+        self._inner = inner
+        self.acknowledge = inner.acknowledge
+        self.release = inner.release
+        self.stop = inner.stop
+
+    async def fetch(self, limit: int) -> Sequence[Delivery]:
+        deliveries = await self._inner.fetch(limit)
+        await self._inner.acknowledge(deliveries)
+        return deliveries
+
+
+class HastyBroker(MemoryBroker):
+    """A broker with hasty consumers."""
+
+    async def consume(self, subscription: Subscription) -> Consumer:  # type: ignore[override]  # stands in for it
+        return HastyConsumer(await super().consume(subscription))
+
+
+class BoldRelay(Relay):
+    """A relay that moves its cursor before it publishes."""
+
+    async def _publish(self, host: Host, entries: Sequence[LogEntry]) -> None:
+        positions = {entry.shard: entry.position for entry in entries}
+        await host.store.outbox.advance(positions, self.lease.epoch or 0)
+        await super()._publish(host, entries)
+
+
+class CarelessRelay(Relay):
+    """A relay that drops what the broker refuses."""
+
+    async def _park(self, host: Host, refused: Sequence[tuple[Message, str]], behind: Sequence[Message]) -> None:
+        """Nothing is set aside."""
+
+
+class RepeatingRelay(Relay):
+    """A relay that publishes everything many times."""
+
+    async def _publish(self, host: Host, entries: Sequence[LogEntry]) -> None:
+        await host.broker.publish([entry.message for entry in entries for _ in range(20)])
+        await super()._publish(host, entries)
+
+
+def storing(
+    *,
+    unit: type[MemoryUnit] = MemoryUnit,
+    outbox: type[MemoryOutbox] = MemoryOutbox,
+    parking: type[MemoryParking] = MemoryParking,
+    leases: type[MemoryLeases] = MemoryLeases,
+) -> Parts:
+    """Parts with a store of which one table or the unit is another."""
+
+    class Store(MemoryStore):
+        def __init__(self, clock: Clock) -> None:
+            super().__init__(clock)
+            self.outbox: OutboxLog = outbox(self._tables)
+            self.parking = parking(self._tables)
+            self.leases = leases(self._tables)
+
+        def unit(self) -> MemoryUnit:
+            self._tables.check_open()
+            return unit(self._tables)
+
+    return Parts(store=Store)
+
+
+def relaying(relay: type[Relay]) -> Parts:
+    """Parts with another relay."""
+
+    def duties(plan: Plan) -> list[Duty]:
+        return [relay() if isinstance(duty, Relay) else duty for duty in duties_of(plan)]
+
+    return Parts(duties=duties)
+
+
+def without_redriver() -> Parts:
+    """Parts in which nobody tries parked messages again."""
+    return Parts(duties=lambda plan: [duty for duty in duties_of(plan) if not isinstance(duty, Redriver)])
+
+
+def hasty() -> Parts:
+    """Parts that acknowledge before the commit."""
+
+    def broker(hub: MemoryHub) -> MemoryBroker:
+        return HastyBroker(hub)
+
+    return Parts(broker=broker)
