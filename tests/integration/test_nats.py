@@ -245,6 +245,25 @@ async def test_an_outage_raises_within_the_connect_timeout(serve_nats: Serve, co
         await broker.stop()
 
 
+async def test_a_broker_can_be_stopped_at_any_moment_of_an_outage(
+    nats_server: EmbeddedNats, connect: Connect, topic: str
+) -> None:
+    """Whatever the connection is busy with, stopping ends it, and what was held comes to the next consumer."""
+    async with asyncio.timeout(DEADLINE), Proxy(nats_server) as proxy:
+        for moment in range(0, 40, 2):
+            broker = await connect(proxy, ack_wait=60.0)
+            consumer = await open_consumer(broker, topic)
+            await publish_all(broker, counted(topic, [moment]))
+            fetching = asyncio.create_task(consumer.fetch(1))
+            proxy.cut()
+            for _ in range(moment):
+                await asyncio.sleep(0)
+            fetching.cancel()
+            await broker.stop()
+        consumer = await open_consumer(await connect(proxy), topic)
+        assert numbers(await take(consumer, 20)) == list(range(0, 40, 2))
+
+
 async def test_starting_without_a_server_names_it_without_secrets() -> None:
     """Nobody listens: start fails with the address and the reason, and no credentials; it may be called again."""
     with socket.socket() as unused:

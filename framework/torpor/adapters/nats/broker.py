@@ -10,9 +10,10 @@ leader in the middle of a batch, the batch is repeated, and what it refused may 
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from torpor.adapters.nats.connection import Connection
+from torpor.adapters.nats.connection import API, Connection
 from torpor.adapters.nats.consumer import JetStreamConsumer
 from torpor.adapters.nats.options import JetStreamOptions
 from torpor.adapters.nats.publisher import Publisher
@@ -63,11 +64,11 @@ class JetStreamBroker:
         return consumer
 
     async def ping(self) -> None:
-        if not self._connection.is_up:  # no waiting here: whoever asks wants to know how it is now
-            _ = self._connection.client
-        answer = await self._connection.request("INFO")
-        if "error" in answer:
-            raise BrokerUnavailable(f"JetStream of NATS at {self._connection.servers}: {answer['error']}")
+        # Not `request`: that waits for a lost connection, and whoever asks wants to know how it is now.
+        answer = await self._connection.ask(f"{API}.INFO", b"")
+        error = json.loads(answer.data).get("error") if answer.data else "no answer; is it enabled (nats-server -js)?"
+        if error:
+            raise BrokerUnavailable(f"JetStream of NATS at {self._connection.servers}: {error}")
 
     async def stop(self) -> None:
         consumers, self._consumers = self._consumers, []

@@ -68,11 +68,13 @@ class Sink(asyncio.Future["Msg"]):
 
 
 class _Link:
-    """What is known of one client: itself, its last error, and whether it is lost."""
+    """One client, from its connecting to its end."""
 
-    __slots__ = ("client", "last_error", "lost")
+    __slots__ = ("client", "connecting", "host", "last_error", "lost")
 
     def __init__(self) -> None:
+        self.host: NatsBroker | None = None
+        self.connecting: asyncio.Task[Client] | None = None
         self.client: Client | None = None
         self.last_error = ""
         self.lost = asyncio.Event()
@@ -83,6 +85,13 @@ class _Link:
         if self.client is not None and not self.client.is_closed:
             await asyncio.Event().wait()  # until `close` cancels it
 
+    async def close(self) -> None:
+        """Closes the client, after its connecting: that cannot be cancelled without leaving a socket behind."""
+        if self.connecting is not None:
+            await asyncio.wait({self.connecting})
+            if not self.connecting.cancelled() and self.connecting.exception() is None:
+                await self.connecting.result().close()
+
 
 class Connection:
     """Holds the client that lives, and whoever lives on it."""
@@ -91,10 +100,8 @@ class Connection:
         self.options = options
         self.servers = Servers(options)
         self._attached: list[Attachment] = []
-        self._client: Client | None = None
-        self._host: NatsBroker | None = None
+        self._link: _Link | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._lost = asyncio.Event()
         self._up = asyncio.Event()
         self._reason = "not connected yet"
         self._inbox = ""
@@ -113,18 +120,18 @@ class Connection:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
+            await asyncio.wait({keeper})
         self._up.clear()
-        client, host, self._client, self._host = self._client, self._host, None, None
-        if client is not None and host is not None:
-            await self._quietly(host.stop())
-        self._dismiss(client)
+        link, self._link = self._link, None
+        if link is not None and link.host is not None:
+            await self._quietly(link.host.stop())
+        self._dismiss(link)
         await asyncio.gather(*self._farewells)
 
     @property
     def client(self) -> Client:
         """The client, if it is connected now. Raises BrokerUnavailable or NotRunning."""
-        client = self._client
+        client = self._link.client if self._link is not None else None
         if client is None or not client.is_connected:
             raise self._absence()
         return client
@@ -132,17 +139,16 @@ class Connection:
     @property
     def is_up(self) -> bool:
         """Whether the client is connected, as far as it knows."""
-        return self._client is not None and self._client.is_connected
+        link = self._link
+        return link is not None and link.client is not None and link.client.is_connected
 
     async def ready(self) -> Client:
         """The client, once it is connected. Waits for a lost one as long as for a new one, then raises."""
-        client = self._client
-        if client is not None and client.is_connected:
-            return client
+        if self.is_up:
+            return self.client
         if self._keeper is None:
             raise self._absence()
-        if client is not None:
-            self.renew("the connection is closed")
+        self.renew("the connection is closed")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.options.connect_timeout):
                 await self._up.wait()
@@ -150,14 +156,15 @@ class Connection:
 
     def renew(self, reason: str) -> None:
         """Gives the client up, and has a new one made."""
-        self._reason = reason
-        self._up.clear()
-        self._lost.set()
+        if self._link is not None and not self._link.lost.is_set():
+            self._reason = reason
+            self._up.clear()
+            self._link.lost.set()
 
     async def add(self, attachment: Attachment) -> None:
         """Attaches to the client now, and to each that follows."""
         self._attached.append(attachment)
-        if self._client is not None:
+        if self._link is not None:
             with self.mapped():
                 await attachment.attach(self.client)
 
@@ -229,7 +236,7 @@ class Connection:
 
         try:
             yield
-        except (Error, OSError, TimeoutError) as error:
+        except (Error, OSError, TimeoutError, RuntimeError) as error:  # the last is uvloop's for a closed transport
             raise BrokerUnavailable(f"NATS at {self.servers} does not answer: {_told(error)}.") from error
 
     def _take(self, answer: Msg) -> None:
@@ -238,32 +245,34 @@ class Connection:
             take(answer)
 
     async def _open(self) -> None:
-        from nats.errors import Error
-
         for tries_left in reversed(range(_HANDSHAKES)):
             link = _Link()
-            host = self._make_host(link)  # imports FastStream the first time, which the timeout must not count
+            link.host = self._make_host(link)  # imports FastStream the first time, which no timeout must count
             try:
-                async with asyncio.timeout(self.options.connect_timeout * len(self.servers.urls)):
-                    return await self._connect(link, host)
+                return await self._connect(link, link.host)
             except asyncio.CancelledError:
-                self._dismiss(link.client)
+                self._dismiss(link)
                 raise
-            except (Error, OSError, TimeoutError, EOFError, ValueError) as error:
-                self._dismiss(link.client)
+            except Exception as error:  # whatever stumbles over what is no NATS server
+                self._dismiss(link)
                 reason = link.last_error or _told(error)
                 # A server that refuses us says why and hangs up; sometimes only the hanging up is seen.
                 if _HUNG_UP not in reason or not tries_left:
+                    self._reason = reason
                     raise BrokerUnavailable(f"NATS at {self.servers} cannot be reached: {reason}.") from error
         return None
 
     async def _connect(self, link: _Link, host: NatsBroker) -> None:
-        link.client = client = await host.connect()
+        link.connecting = asyncio.create_task(host.connect())
+        await asyncio.wait({link.connecting}, timeout=self.options.connect_timeout * len(self.servers.urls))
+        if not link.connecting.done():
+            raise TimeoutError("no answer")
+        link.client = client = link.connecting.result()
         self._inbox = client.new_inbox()
         await client.subscribe(f"{self._inbox}.*", future=Sink(self._take))
         for attachment in self._attached:
             await attachment.attach(client)
-        self._client, self._host, self._lost = client, host, link.lost
+        self._link = link
         self._up.set()
 
     def _make_host(self, link: _Link) -> NatsBroker:
@@ -320,41 +329,46 @@ class Connection:
 
     async def _keep(self) -> None:
         """Watches the client, and replaces it when it is gone."""
-        while True:
-            while not self._lost.is_set() and self.is_up:
+        while not self._is_leaving():
+            link = self._link
+            while link is not None and not link.lost.is_set() and self.is_up:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_WATCH_SECONDS):
-                        await self._lost.wait()
+                        await link.lost.wait()
             self._up.clear()
-            client, self._client, self._host = self._client, None, None
+            self._link = None
             _logger.warning("Lost the connection to NATS at %s: %s. Trying again.", self.servers, self._reason)
             for attachment in (*self._attached,):
                 attachment.detach()
             for take in (*self._askers.values(),):
                 take(None)
-            self._dismiss(client)
+            self._dismiss(link)
             await self._reopen()
 
-    def _dismiss(self, client: Client | None) -> None:
+    def _dismiss(self, link: _Link | None) -> None:
         """Closes a client that is given up, without waiting: on a broken network that can take long."""
-        if client is not None:
-            farewell = asyncio.create_task(self._quietly(client.close()))
+        if link is not None:
+            farewell = asyncio.create_task(self._quietly(link.close()))
             self._farewells.add(farewell)
             farewell.add_done_callback(self._farewells.discard)
 
     async def _reopen(self) -> None:
         since = asyncio.get_running_loop().time()
-        while True:
+        while not self._is_leaving():
             try:
                 await self._open()
             except TorporError as error:
-                self._reason = str(error)
                 _logger.debug("%s", error)
                 await asyncio.sleep(_RECONNECT_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311  # not to come all at once
             else:
                 took = asyncio.get_running_loop().time() - since
                 _logger.warning("Connected to NATS at %s again after %.1f s.", self.servers, took)
                 return
+
+    def _is_leaving(self) -> bool:
+        """Whether the keeper shall end. Asked each turn: Python 3.11's wait_for may swallow its cancelling."""
+        task = asyncio.current_task()
+        return self._keeper is None or task is None or task.cancelling() > 0
 
     async def _quietly(self, farewell: Awaitable[None]) -> None:
         """Ends something that may be broken already."""
@@ -363,7 +377,7 @@ class Connection:
         try:
             async with asyncio.timeout(_STOP_SECONDS):
                 await farewell
-        except (Error, OSError, TimeoutError) as error:
+        except (Error, OSError, TimeoutError, RuntimeError) as error:
             _logger.debug("Closing the connection to NATS at %s: %s", self.servers, _told(error))
 
     def _absence(self) -> TorporError:

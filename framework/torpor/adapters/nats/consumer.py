@@ -59,6 +59,7 @@ class JetStreamConsumer:
         self._is_settled_in = False
         self._trouble: str | None = None
         self._news = asyncio.Event()
+        self._lost = asyncio.Event()
         self._is_stopped = False
         self._turn = min(connection.options.ack_wait / 3, _LONGEST_TURN)
         self._loop = asyncio.get_running_loop()
@@ -66,6 +67,7 @@ class JetStreamConsumer:
 
     async def attach(self, client: Client) -> None:
         self._credit = 0  # pull requests are forgotten with their connection
+        self._lost.clear()
         self._trouble = None
         self._is_settled_in = False
         await self._held.attach(client)
@@ -75,6 +77,7 @@ class JetStreamConsumer:
         self._news.set()
 
     def detach(self) -> None:
+        self._lost.set()
         self._credit = 0
         self._listening = None
         self._news.set()
@@ -113,7 +116,9 @@ class JetStreamConsumer:
             # stumble over the cancelled ping.
             draining = asyncio.create_task(listening.drain())  # type: ignore[no-untyped-call]
             draining.add_done_callback(_note)
-            await asyncio.wait({draining}, timeout=_STOP_SECONDS)
+            losing = asyncio.create_task(self._lost.wait())
+            await asyncio.wait({draining, losing}, timeout=_STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            losing.cancel()
         await self._held.give_back([message.reply for message in self._buffer])
         self._buffer.clear()
         await self._leave_if_done()

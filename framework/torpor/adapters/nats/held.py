@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torpor.adapters.nats.connection import Connection
 
 ACK, NAK, IN_PROGRESS = b"+ACK", b"-NAK", b"+WPI"
+_NAK_LATER = b"-NAK 1s"
 
 _logger = logging.getLogger("torpor.nats")
 _ROLL_CALL_SECONDS = 0.2
@@ -70,6 +71,8 @@ class Held:
     async def give_back(self, tokens: Sequence[str] | None = None) -> None:
         """Has deliveries, or all, redelivered to others, if the server can be told."""
         given = [*self._old, *self._young] if tokens is None else tokens
+        if not given:
+            return
         try:
             await self.settle(sorted(given, key=sequence_of), NAK)
         except TorporError as error:
@@ -91,9 +94,13 @@ class Held:
     async def leave(self) -> None:
         """Answers no more. Called once nothing will be in hand again."""
         answering, self._answering = self._answering, None
-        if answering is not None and self._connection.is_up:
+        if answering is None:
+            return
+        try:
             with self._connection.mapped():
                 await answering.unsubscribe()
+        except TorporError as error:
+            _logger.debug("%s", error)
 
     async def reclaim(self) -> None:
         """Has redelivered, in order, what nobody holds. What was acknowledged lately is told once more."""
@@ -104,7 +111,8 @@ class Held:
             span = range(max(floor, last - _MOST_RECLAIMED) + 1, last + 1)
             prefix, suffix = f"$JS.ACK.{self._stream}.{self._durable}.1", f"{info['delivered']['consumer_seq']}.0.0"
             lost = [f"{prefix}.{sequence}.{suffix}" for sequence in span if sequence not in held]
-            await self._tell(lost[:-1], NAK)
+            await self._tell(lost, _NAK_LATER)  # out of the server's queue of redeliveries, which is not in order,
+            await self._tell(lost[:-1], NAK)  # and into it again
             for token in lost[-1:]:
                 await self._connection.ask(token, NAK)  # once it answers, all before it are queued
         if self._answering is None:
@@ -118,7 +126,7 @@ class Held:
         if not info.get("num_ack_pending") and not info.get("num_waiting"):
             return info, held
         answers = [json.loads(answer) for answer in await self._connection.ask_all(self._subject, _ROLL_CALL_SECONDS)]
-        others = [answer for answer in answers if answer["name"] != self._name]
+        others = [answer for answer in answers if answer.get("name", self._name) != self._name]
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _GHOST_SECONDS
         while not others and info.get("num_waiting") and loop.time() < deadline:
