@@ -28,7 +28,6 @@ class PostgresOptions:
     __slots__ = (
         "begin",
         "command_seconds",
-        "connect_seconds",
         "connections",
         "idle_seconds",
         "is_pooled",
@@ -44,7 +43,6 @@ class PostgresOptions:
         connections: int = 4,
         is_pooled: bool = False,
         isolation: str = "READ COMMITTED",
-        connect_seconds: float = 10.0,
         command_seconds: float = 60.0,
         wait_seconds: float = 30.0,
         idle_seconds: float = 60.0,
@@ -64,7 +62,6 @@ class PostgresOptions:
         self.connections = connections
         self.is_pooled = is_pooled
         self.isolation = isolation
-        self.connect_seconds = connect_seconds
         self.command_seconds = command_seconds
         self.wait_seconds = wait_seconds
         self.idle_seconds = idle_seconds

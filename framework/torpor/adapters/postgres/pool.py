@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torpor.adapters.postgres.address import Address
     from torpor.adapters.postgres.options import PostgresOptions
 
+_CONNECT_SECONDS = 10.0
 _STATEMENTS = 500  # that stay prepared on a connection
 _OLDEST = 13
 _FAREWELL = 1.0
@@ -40,7 +41,7 @@ async def connect(
     try:
         connection = await asyncpg.connect(
             address.dsn,
-            timeout=options.connect_seconds,
+            timeout=_CONNECT_SECONDS,
             command_timeout=None if is_patient else options.command_seconds,
             statement_cache_size=0 if options.is_pooled else _STATEMENTS,
             max_cached_statement_lifetime=0,
