@@ -46,13 +46,13 @@ class Relay:
         """Whether all that was committed here is published."""
         return self._rounds.is_idle and not self._redriven
 
-    def committed(self, rows: Committed) -> None:  # a duty's signature
+    def committed(self, rows: Committed) -> None:
         """Wakes the relay when there is something to publish."""
         if rows.published:
             self._rounds.wake()
 
     def redrive(self, delivery: Delivery) -> None:
-        """Takes a parked message back into the log."""
+        """Publishes a parked message again, in the next round."""
         self._redriven.append(delivery)
         self._rounds.wake()
 
