@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from torpor import __version__
+from torpor.features.cleanup import Cleanup
+from torpor.features.hinting import Hinter
 from torpor.features.redrive import Redriver
 from torpor.features.relay import Relay
 from torpor.features.ticking import Ticker
@@ -14,7 +17,9 @@ from torpor.features.timers import Timekeeper
 from torpor.kernel.errors import ConfigurationError
 from torpor.runtime.binding import bind
 from torpor.runtime.host import Duty, Host
-from torpor.runtime.settings import Settings
+from torpor.runtime.lease import Lease
+from torpor.runtime.plan import Plan
+from torpor.runtime.settings import REPLAY_SECONDS, Settings
 from torpor.runtime.topology import topology_of
 
 if TYPE_CHECKING:
@@ -24,7 +29,6 @@ if TYPE_CHECKING:
     from torpor.ports.broker import Broker
     from torpor.ports.clock import Clock
     from torpor.ports.store import Store
-    from torpor.runtime.plan import Plan
     from torpor.runtime.service import Service
 
 
@@ -82,9 +86,39 @@ def plans_of(services: Sequence[Service]) -> list[Plan]:
 
 def assemble(services: Sequence[Service], settings: Settings) -> Deployment:
     """Services with the broker and the databases that the settings name. Opens nothing."""
+    return _assemble(plans_of(services), settings, lambda plan: duties_of(plan, settings.replay_seconds))
+
+
+def assemble_keeper(services: Sequence[Service], settings: Settings) -> Deployment:
+    """The keeper's duties for the databases of services, without their handlers. Opens nothing."""
+    if settings.database_url is None:
+        problem = (
+            "TORPOR_DATABASE_URL is not set, and a keeper works for databases. "
+            "Set it to those of the services, for example postgresql://host/db?schema={service}."
+        )
+        raise ConfigurationError([problem])
+    plans = [_HandlerlessPlan(plan) for plan in plans_of(services)]
+    return _assemble(plans, settings, lambda _: keeper_duties(settings.replay_seconds))
+
+
+class _HandlerlessPlan(Plan):
+    """A service of which only the topics are known."""
+
+    __slots__ = ("_topics",)
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan.service, subscribers=(), routes=(), tickers=(), lifespans=())
+        self._topics = plan.topics
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics of the handlers."""
+        return self._topics
+
+
+def _assemble(plans: Sequence[Plan], settings: Settings, duties: Callable[[Plan], Sequence[Duty]]) -> Deployment:
     from torpor.adapters.system.clock import SystemClock
 
-    plans = plans_of(services)
     problems = [problem for plan in plans for problem in _missing(plan, settings)] + _shared(plans, settings)
     if problems:
         raise ConfigurationError(problems)
@@ -94,7 +128,7 @@ def assemble(services: Sequence[Service], settings: Settings) -> Deployment:
     for plan in plans:
         broker = open_broker(plan.name)
         store = _store_of(plan, settings, broker=broker, clock=clock)
-        hosts.append(Host(plan, broker=broker, store=store, clock=clock, duties=duties_of(plan)))
+        hosts.append(Host(plan, broker=broker, store=store, clock=clock, duties=duties(plan)))
     return Deployment(plans, settings, hosts=hosts)
 
 
@@ -118,12 +152,24 @@ def assemble_in_memory(services: Sequence[Service], *, hub: MemoryHub, clock: Cl
     return Deployment(plans, settings, hosts=hosts)
 
 
-def duties_of(plan: Plan) -> list[Duty]:
-    """The background work that a service needs."""
-    duties: list[Duty] = [Relay(), Redriver(), Timekeeper()]
+def duties_of(plan: Plan, replay_seconds: float = REPLAY_SECONDS) -> list[Duty]:
+    """The background work that a service needs: the keeper's, and what each process does for its handlers."""
+    duties = [*keeper_duties(replay_seconds), Redriver()]
     if plan.tickers:
         duties.append(Ticker())
     return duties
+
+
+def keeper_duties(replay_seconds: float = REPLAY_SECONDS) -> list[Duty]:
+    """The background work that one process at a time does for a database, under one lease."""
+    lease = Lease()
+    relay, timekeeper = Relay(lease), Timekeeper(lease)
+
+    def wake() -> None:
+        relay.wake()
+        timekeeper.wake()
+
+    return [relay, timekeeper, Cleanup(lease, replay_seconds=replay_seconds), Hinter(lease, wake=wake)]
 
 
 def open_store(database_url: str, service: str) -> Store:
@@ -138,7 +184,7 @@ def _missing(plan: Plan, settings: Settings) -> list[str]:
     if plan.topics and settings.broker_url is None:
         problems.append(
             f"Service {plan.name!r} publishes or listens to {plan.topics[0]!r}, and TORPOR_BROKER_URL is not set. "
-            "Set it, for example nats://localhost:4222."
+            "Set it, for example nats://localhost:4222 or kafka://localhost:9092."
         )
     if plan.needs_store and settings.database_url is None:
         problems.append(
@@ -168,6 +214,14 @@ def _brokers(settings: Settings) -> Callable[[str], Broker]:
 
         hub = MemoryHub()
         return lambda service: MemoryBroker(hub)  # noqa: ARG005  # all share one hub
+    if url.startswith("kafka:"):
+        from torpor.adapters.kafka.broker import KafkaBroker
+        from torpor.adapters.kafka.options import options_of
+
+        if find_spec("aiokafka") is None:
+            raise ConfigurationError(["kafka:// needs FastStream and aiokafka. Install torpor[kafka]."])
+        options_of(url, name="torpor")  # tells what is wrong with it
+        return lambda service: KafkaBroker(options_of(url, name=service))
     from torpor.adapters.nats.broker import JetStreamBroker
     from torpor.adapters.nats.options import JetStreamOptions
 

@@ -58,6 +58,7 @@ BUDGETS = {
     "the server of `torpor run`": Budget("import torpor.cli.serving", 125),
     "the SQLite adapter": Budget("import torpor.adapters.sqlite.store", 165),
     "the NATS adapter": Budget("import torpor.adapters.nats.broker", 155),
+    "the Kafka adapter": Budget("import torpor.adapters.kafka.broker", 155),
 }
 
 

@@ -14,10 +14,12 @@ from tests.architecture.sources import FRAMEWORK, ROOT, Source, sources
 MAY_IMPORT = {
     "torpor": set[str](),
     "torpor.contract": {"pydantic"},
+    "torpor.contract.payload": {"msgspec"},
     "torpor.runtime": {"pydantic"},
     "torpor.runtime.tx": {"sqlmodel"},  # the type of tx.session, for type checkers only
     "torpor.adapters.asyncapi": {"faststream", "pydantic", "pydantic_core"},
     "torpor.adapters.http": {"fastapi", "pydantic", "starlette", "uvicorn"},
+    "torpor.adapters.kafka": {"aiokafka", "faststream"},
     "torpor.adapters.nats": {"faststream", "nats"},
     "torpor.adapters.prometheus": {"prometheus_client"},
     "torpor.adapters.postgres": {"asyncpg", "sqlalchemy", "sqlmodel"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,9 +19,12 @@ from torpor.testing.conformance.broker import (
     numbers,
     open_consumer,
 )
+from torpor.testing.conformance.broker_groups import SharingConformance, TakeoverConformance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
+
+    from torpor.ports.broker import Broker
 
 
 class MemoryBackend:
@@ -29,11 +33,17 @@ class MemoryBackend:
     def __init__(self) -> None:
         self.hub = MemoryHub()
 
-    def broker(self) -> MemoryBroker:
+    def broker(self, *, can_fall_silent: bool = False) -> MemoryBroker:  # any can
         return MemoryBroker(self.hub)
 
     async def send_raw(self, topic: str, headers: Mapping[str, str], data: bytes) -> None:
         self.hub.inject(topic, headers, data)
+
+    @contextlib.asynccontextmanager
+    async def silenced(self, broker: Broker) -> AsyncIterator[None]:
+        assert isinstance(broker, MemoryBroker)
+        broker.depose()
+        yield
 
 
 @pytest.fixture
@@ -49,6 +59,12 @@ class TestConsuming(ConsumingConformance): ...
 
 
 class TestSettling(SettlingConformance): ...
+
+
+class TestTakeover(TakeoverConformance): ...
+
+
+class TestSharing(SharingConformance): ...
 
 
 async def test_the_hub_is_idle_once_everything_is_settled() -> None:

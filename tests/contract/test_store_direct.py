@@ -7,8 +7,12 @@ import pytest
 from torpor.adapters.direct.store import DirectStore
 from torpor.adapters.memory.broker import MemoryBroker, MemoryHub
 from torpor.testing.conformance.store import InboxConformance, OutboxConformance
+from torpor.testing.conformance.store_insert import InsertConformance
+from torpor.testing.conformance.store_outbox import HintsConformance, ReplayConformance
+from torpor.testing.conformance.store_parking import ParkedQueryConformance, ParkingConformance
+from torpor.testing.conformance.store_requests import RequestsConformance
 from torpor.testing.conformance.store_sql import LifeConformance, StatementConformance
-from torpor.testing.conformance.store_tables import LeaseConformance, ParkingConformance
+from torpor.testing.conformance.store_tables import LeaseConformance
 from torpor.testing.conformance.store_timers import TimersConformance
 
 
@@ -29,7 +33,16 @@ class TestInbox(InboxConformance): ...
 class TestOutbox(OutboxConformance): ...
 
 
+class TestReplays(ReplayConformance): ...
+
+
+class TestHints(HintsConformance): ...
+
+
 class TestParking(ParkingConformance): ...
+
+
+class TestParkedQueries(ParkedQueryConformance): ...
 
 
 class TestLeases(LeaseConformance): ...
@@ -41,4 +54,10 @@ class TestLife(LifeConformance): ...
 class TestStatements(StatementConformance): ...
 
 
+class TestInserts(InsertConformance): ...
+
+
 class TestTimers(TimersConformance): ...
+
+
+class TestRequests(RequestsConformance): ...

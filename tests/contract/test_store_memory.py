@@ -7,8 +7,12 @@ import pytest
 from torpor.adapters.memory.clock import VirtualClock
 from torpor.adapters.memory.store import MemoryStore
 from torpor.testing.conformance.store import InboxConformance, OutboxConformance, admitted, committed, message
+from torpor.testing.conformance.store_insert import InsertConformance
+from torpor.testing.conformance.store_outbox import HintsConformance, ReplayConformance
+from torpor.testing.conformance.store_parking import ParkedQueryConformance, ParkingConformance
+from torpor.testing.conformance.store_requests import RequestsConformance
 from torpor.testing.conformance.store_sql import LifeConformance, StatementConformance
-from torpor.testing.conformance.store_tables import LeaseConformance, ParkingConformance
+from torpor.testing.conformance.store_tables import LeaseConformance
 from torpor.testing.conformance.store_timers import TimersConformance
 
 
@@ -29,7 +33,16 @@ class TestInbox(InboxConformance): ...
 class TestOutbox(OutboxConformance): ...
 
 
+class TestReplays(ReplayConformance): ...
+
+
+class TestHints(HintsConformance): ...
+
+
 class TestParking(ParkingConformance): ...
+
+
+class TestParkedQueries(ParkedQueryConformance): ...
 
 
 class TestLeases(LeaseConformance): ...
@@ -39,6 +52,9 @@ class TestLife(LifeConformance): ...
 
 
 class TestStatements(StatementConformance): ...
+
+
+class TestInserts(InsertConformance): ...
 
 
 async def test_a_stopped_store_keeps_what_was_committed() -> None:
@@ -60,12 +76,15 @@ async def test_leases_expire_by_the_clock() -> None:
     clock = VirtualClock()
     store = MemoryStore(clock)
     await store.start()
-    assert await store.leases.acquire("relay", "one", 30) == 1
+    assert await store.leases.acquire("keeper", "one", 30) == 1
 
     await clock.advance(29)
-    assert await store.leases.acquire("relay", "another", 30) is None
+    assert await store.leases.acquire("keeper", "another", 30) is None
     await clock.advance(1)
-    assert await store.leases.acquire("relay", "another", 30) == 2
+    assert await store.leases.acquire("keeper", "another", 30) == 2
 
 
 class TestTimers(TimersConformance): ...
+
+
+class TestRequests(RequestsConformance): ...

@@ -12,13 +12,17 @@ from torpor.adapters.postgres.options import PostgresOptions
 from torpor.adapters.postgres.store import PostgresStore
 from torpor.adapters.system.clock import SystemClock
 from torpor.testing.conformance.store import InboxConformance, OutboxConformance
+from torpor.testing.conformance.store_insert import InsertConformance
+from torpor.testing.conformance.store_outbox import HintsConformance, ReplayConformance
+from torpor.testing.conformance.store_parking import ParkedQueryConformance, ParkingConformance
+from torpor.testing.conformance.store_requests import RequestsConformance
 from torpor.testing.conformance.store_sql import (
     LifeConformance,
     MigrationConformance,
     SessionConformance,
     StatementConformance,
 )
-from torpor.testing.conformance.store_tables import LeaseConformance, ParkingConformance
+from torpor.testing.conformance.store_tables import LeaseConformance
 from torpor.testing.conformance.store_timers import TimersConformance
 
 if TYPE_CHECKING:
@@ -58,7 +62,16 @@ class TestInbox(InboxConformance): ...
 class TestOutbox(OutboxConformance): ...
 
 
+class TestReplays(ReplayConformance): ...
+
+
+class TestHints(HintsConformance): ...
+
+
 class TestParking(ParkingConformance): ...
+
+
+class TestParkedQueries(ParkedQueryConformance): ...
 
 
 class TestLeases(LeaseConformance): ...
@@ -73,7 +86,13 @@ class TestMigrations(MigrationConformance): ...
 class TestStatements(StatementConformance): ...
 
 
+class TestInserts(InsertConformance): ...
+
+
 class TestSessions(SessionConformance): ...
 
 
 class TestTimers(TimersConformance): ...
+
+
+class TestRequests(RequestsConformance): ...

@@ -9,13 +9,17 @@ import pytest
 from torpor.adapters.sqlite.store import SqliteStore
 from torpor.adapters.system.clock import SystemClock
 from torpor.testing.conformance.store import InboxConformance, OutboxConformance
+from torpor.testing.conformance.store_insert import InsertConformance
+from torpor.testing.conformance.store_outbox import HintsConformance, ReplayConformance
+from torpor.testing.conformance.store_parking import ParkedQueryConformance, ParkingConformance
+from torpor.testing.conformance.store_requests import RequestsConformance
 from torpor.testing.conformance.store_sql import (
     LifeConformance,
     MigrationConformance,
     SessionConformance,
     StatementConformance,
 )
-from torpor.testing.conformance.store_tables import LeaseConformance, ParkingConformance
+from torpor.testing.conformance.store_tables import LeaseConformance
 from torpor.testing.conformance.store_timers import TimersConformance
 
 if TYPE_CHECKING:
@@ -42,7 +46,16 @@ class TestInbox(InboxConformance): ...
 class TestOutbox(OutboxConformance): ...
 
 
+class TestReplays(ReplayConformance): ...
+
+
+class TestHints(HintsConformance): ...
+
+
 class TestParking(ParkingConformance): ...
+
+
+class TestParkedQueries(ParkedQueryConformance): ...
 
 
 class TestLeases(LeaseConformance): ...
@@ -57,7 +70,13 @@ class TestMigrations(MigrationConformance): ...
 class TestStatements(StatementConformance): ...
 
 
+class TestInserts(InsertConformance): ...
+
+
 class TestSessions(SessionConformance): ...
 
 
 class TestTimers(TimersConformance): ...
+
+
+class TestRequests(RequestsConformance): ...

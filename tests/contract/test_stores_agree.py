@@ -12,6 +12,7 @@ from torpor.adapters.memory.clock import VirtualClock
 from torpor.adapters.memory.store import MemoryStore
 from torpor.adapters.sqlite.store import SqliteStore
 from torpor.kernel.errors import LeaseLost
+from torpor.kernel.parked import ParkedQuery
 from torpor.testing.conformance.store import message, parked
 
 if TYPE_CHECKING:
@@ -77,15 +78,15 @@ async def taken(store: Store, step: tuple[Any, ...]) -> Any:
             except LeaseLost:
                 told = "lost"
         case ("trim", published, admitted):
-            told = await store.outbox.trim(published=published, admitted=admitted)
+            await store.outbox.trim(published=published, admitted=admitted)
         case ("redrive", numbers, at):
-            told = await store.parking.redrive(numbers, at)
+            told = await store.parking.redrive(ParkedQuery(numbers=numbers), at)
         case ("discard", numbers):
-            told = await store.parking.discard(numbers)
+            told = await store.parking.discard(ParkedQuery(numbers=numbers))
         case ("acquire", holder, seconds):
-            told = await store.leases.acquire("relay", holder, seconds)
+            told = await store.leases.acquire("keeper", holder, seconds)
         case ("release", holder):
-            await store.leases.release("relay", holder)
+            await store.leases.release("keeper", holder)
     return told
 
 

@@ -93,7 +93,7 @@ def test_every_command_exists(page: Page) -> None:
             assert name in command.commands, told
             command = command.commands[name]
         known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-        known |= {"--help"} | (run_options if command.name == "run" else set())
+        known |= {"--help"} | (run_options if command.name in {"run", "keeper"} else set())
         assert {word for word in words if word.startswith("-")} <= known, f"{told}; it knows {sorted(known)}"
 
 

@@ -22,6 +22,7 @@ class Proxy:
         self.target = target
         self.port = 0
         self._trigger: bytes | None = None
+        self._left = 0  # exchanges until the cut
         self._is_forwarded = False
         self._is_cutting = False
         self._listener: asyncio.Server | None = None
@@ -44,6 +45,16 @@ class Proxy:
         self._trigger = trigger
         self._is_forwarded = is_forwarded
 
+    def cut_at(self, exchange: int, *, is_forwarded: bool) -> None:
+        """Cuts the connection of the so-manieth exchange from now on, the first being 1."""
+        self.cut_on(b"", is_forwarded=is_forwarded)
+        self._left = exchange
+
+    @property
+    def has_cut(self) -> bool:
+        """Whether what was to be cut has been."""
+        return self._trigger is None
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
         self._writers |= {writer, far_writer}
@@ -55,7 +66,8 @@ class Proxy:
 
     async def _upward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
-            if self._trigger is not None and self._trigger in data:
+            self._left -= 1
+            if self._trigger is not None and self._trigger in data and self._left <= 0:
                 self._trigger = None
                 if self._is_forwarded:
                     self._is_cutting = True

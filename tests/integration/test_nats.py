@@ -8,7 +8,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from typing import TYPE_CHECKING, Any, Self
 
 import pytest
@@ -345,9 +344,9 @@ async def test_a_slow_handler_is_not_redelivered(nats_server: EmbeddedNats, conn
     import nats
 
     broker = await connect(nats_server, ack_wait=1.0)
-    consumer = await open_consumer(broker, topic)
+    consumer = await open_consumer(broker, topic, is_shared=True)
     silent = f"{topic}.silent"
-    await broker.declare([silent], [Subscription(silent, "group")])
+    await broker.declare([silent], [Subscription(silent, "group", is_shared=True)])
     await broker.publish([*counted(topic, range(3)), *counted(silent, [9])])
     held = await take(consumer, 2, acknowledge=False)
     await consumer.stop()
@@ -360,68 +359,10 @@ async def test_a_slow_handler_is_not_redelivered(nats_server: EmbeddedNats, conn
         deliveries = message.metadata.num_delivered
     await client.close()
 
-    other = await open_consumer(broker, topic)
+    other = await open_consumer(broker, topic, is_shared=True)
     assert numbers(await take_until_sentinel(broker, other, topic)) == [2]
     await consumer.acknowledge(held)
     assert await take_until_sentinel(broker, other, topic) == []
-
-
-HOLDER = """
-import asyncio, sys
-from torpor.adapters.nats.broker import JetStreamBroker
-from torpor.adapters.nats.options import JetStreamOptions
-from torpor.ports.consumer import Subscription
-
-async def main() -> None:
-    broker = JetStreamBroker(JetStreamOptions(servers=sys.argv[1], ack_wait=60.0))
-    await broker.start()
-    subscription = Subscription(sys.argv[2], "group")
-    await broker.declare([], [subscription])
-    consumer = await broker.consume(subscription)
-    held = []
-    while len(held) < 5:
-        held += await consumer.fetch(5)
-    print("held", flush=True)
-    await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
-
-
-async def test_what_a_killed_process_held_comes_first(nats_server: EmbeddedNats, connect: Connect, topic: str) -> None:
-    """A consumer's process is killed with deliveries in hand and ahead: the next one gets all of them without waiting
-    for the ack wait, and before what is newer."""
-    broker = await connect(nats_server, ack_wait=60.0)
-    await broker.declare([topic], [Subscription(topic, "group")])
-    await broker.publish(counted(topic, range(20)))
-    holder = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", HOLDER, nats_server.url, topic, stdout=asyncio.subprocess.PIPE
-    )
-    assert holder.stdout
-    assert await holder.stdout.readline() == b"held\n"
-    holder.kill()
-    await holder.communicate()
-    await broker.publish(counted(topic, range(20, 40)))
-
-    assert numbers(await take(await open_consumer(broker, topic), 40)) == list(range(40))
-
-
-async def test_who_comes_takes_nothing_from_who_is_at_work(
-    nats_server: EmbeddedNats, connect: Connect, topic: str
-) -> None:
-    """A process that drains keeps what it has in hand, while the next one of its group goes on with what is newer."""
-    draining, coming = await connect(nats_server, ack_wait=60.0), await connect(nats_server, ack_wait=60.0)
-    first = await open_consumer(draining, topic)
-    await draining.publish(counted(topic, range(10)))
-    held = await take(first, 10, acknowledge=False)
-    await first.stop()
-
-    second = await open_consumer(coming, topic)
-    await coming.publish(counted(topic, range(10, 20)))
-
-    assert numbers(await take(second, 10)) == list(range(10, 20))
-    await first.acknowledge(held)
-    assert await take_until_sentinel(coming, second, topic) == []
 
 
 @pytest.mark.parametrize("what", ["CONSUMER.DELETE.{}.group", "STREAM.DELETE.{}"])

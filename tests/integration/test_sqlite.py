@@ -188,14 +188,14 @@ async def test_a_locked_database_is_unavailable_and_recovers(store: SqliteStore,
         with pytest.raises(StoreUnavailable, match="another process holds the write lock"):
             await admitted(store, "b", ["1"])
     with pytest.raises(StoreUnavailable):
-        await store.leases.acquire("relay", "one", 60)
+        await store.leases.acquire("keeper", "one", 60)
     assert await pending_ids(store) == ["1"]
     await store.ping()
 
     tell(other)
     assert heard(other) == "free"
     assert await admitted(store, "b", ["1"]) == {"1"}
-    assert await store.leases.acquire("relay", "one", 60) == 1
+    assert await store.leases.acquire("keeper", "one", 60) == 1
 
 
 async def test_a_unit_waits_for_another_process(store: SqliteStore, path: Path, processes: Processes) -> None:

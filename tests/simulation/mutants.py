@@ -9,7 +9,7 @@ from torpor.adapters.memory.store import MemoryLeases, MemoryOutbox, MemoryParki
 from torpor.assembly import duties_of
 from torpor.features.redrive import Redriver
 from torpor.features.relay import Relay
-from torpor.ports.tables import LogEntry
+from torpor.ports.outbox import LogEntry
 from torpor.ports.unit import Admission
 from torpor.testing.simulation import Parts
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torpor.kernel.message import Delivery, Message, ParkedMessage, Timer
     from torpor.ports.clock import Clock
     from torpor.ports.consumer import Consumer, Subscription
-    from torpor.ports.tables import OutboxLog
+    from torpor.ports.outbox import OutboxLog
     from torpor.runtime.host import Duty, Host
     from torpor.runtime.plan import Plan
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 class ForgetfulUnit(MemoryUnit):
     """An inbox that takes every message for a new one."""
 
-    async def admit(self, binding: str, messages: Sequence[Message]) -> Admission:
-        admission = await super().admit(binding, messages)
+    async def admit(self, binding: str, messages: Sequence[Message], queue: str | None = None) -> Admission:
+        admission = await super().admit(binding, messages, queue)
         return Admission({message.id for message in messages}, admission.blocked)
 
 
 class JostlingUnit(MemoryUnit):
     """An admission that does not tell which keys have a parked message before them."""
 
-    async def admit(self, binding: str, messages: Sequence[Message]) -> Admission:
-        return Admission((await super().admit(binding, messages)).fresh, ())
+    async def admit(self, binding: str, messages: Sequence[Message], queue: str | None = None) -> Admission:
+        return Admission((await super().admit(binding, messages, queue)).fresh, ())
 
 
 class HastyUnit(MemoryUnit):
@@ -82,8 +82,8 @@ class ShuffledOutbox(MemoryOutbox):
 class UnfencedOutbox(MemoryOutbox):
     """A cursor that moves for whoever asks."""
 
-    async def advance(self, positions: Mapping[int, int], epoch: int) -> None:
-        await super().advance(positions, self._tables.leases["relay"].epoch)
+    async def advance(self, positions: Mapping[int, int], epoch: int, parked: Sequence[ParkedMessage] = ()) -> None:
+        await super().advance(positions, self._tables.leases["keeper"].epoch, parked)
 
 
 class RewindingOutbox(MemoryOutbox):
@@ -91,8 +91,8 @@ class RewindingOutbox(MemoryOutbox):
 
     is_rewound = False
 
-    async def advance(self, positions: Mapping[int, int], epoch: int) -> None:
-        await super().advance(positions, epoch)
+    async def advance(self, positions: Mapping[int, int], epoch: int, parked: Sequence[ParkedMessage] = ()) -> None:
+        await super().advance(positions, epoch, parked)
         if not self.is_rewound and self._tables.cursor > 1:
             self.is_rewound = True
             self._tables.cursor -= 1
@@ -138,25 +138,28 @@ class HastyBroker(MemoryBroker):
 class BoldRelay(Relay):
     """A relay that moves its cursor before it publishes."""
 
-    async def _publish(self, host: Host, entries: Sequence[LogEntry]) -> None:
+    async def _publish(self, host: Host, entries: Sequence[LogEntry], epoch: int) -> None:
         positions = {entry.shard: entry.position for entry in entries}
-        await host.store.outbox.advance(positions, self.lease.epoch or 0)
-        await super()._publish(host, entries)
+        await host.store.outbox.advance(positions, epoch)
+        await super()._publish(host, entries, epoch)
 
 
 class CarelessRelay(Relay):
     """A relay that drops what the broker refuses."""
 
-    async def _park(self, host: Host, refused: Sequence[tuple[Message, str]], behind: Sequence[Message]) -> None:
+    def _set_aside(
+        self, host: Host, refused: Sequence[tuple[Message, str]], behind: Sequence[Message]
+    ) -> Sequence[ParkedMessage]:
         """Nothing is set aside."""
+        return ()
 
 
 class RepeatingRelay(Relay):
     """A relay that publishes everything many times."""
 
-    async def _publish(self, host: Host, entries: Sequence[LogEntry]) -> None:
+    async def _publish(self, host: Host, entries: Sequence[LogEntry], epoch: int) -> None:
         await host.broker.publish([entry.message for entry in entries for _ in range(20)])
-        await super()._publish(host, entries)
+        await super()._publish(host, entries, epoch)
 
 
 def storing(
@@ -186,7 +189,7 @@ def relaying(relay: type[Relay]) -> Parts:
     """Parts with another relay."""
 
     def duties(plan: Plan) -> list[Duty]:
-        return [relay() if isinstance(duty, Relay) else duty for duty in duties_of(plan)]
+        return [relay(duty.lease) if isinstance(duty, Relay) else duty for duty in duties_of(plan)]
 
     return Parts(duties=duties)
 

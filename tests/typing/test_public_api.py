@@ -3,7 +3,25 @@
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Annotated, Any, assert_type
 
-from torpor import Depends, Event, Message, Park, Retry, Router, Service, Transactions, Tx, new_id
+import msgspec
+
+from torpor import (
+    Depends,
+    Event,
+    Idempotent,
+    Message,
+    Park,
+    PayloadCodec,
+    Raw,
+    Retry,
+    Router,
+    Service,
+    StepKey,
+    Transactions,
+    Tx,
+    event,
+    new_id,
+)
 
 
 class Placed(Event, topic="placed", key="id"):
@@ -14,6 +32,20 @@ class Paid(Event, topic="paid"):
     id: str
 
 
+def newer(old: dict[str, Any]) -> dict[str, Any]:
+    return old
+
+
+class Photo(Event, topic="photos", version=2, upcasts={1: newer}, codec=Raw()):
+    data: bytes
+
+
+@event(topic="ticks", key="symbol")
+class Tick(msgspec.Struct):
+    symbol: str
+
+
+codec: PayloadCodec = Raw("image/png")
 service = Service("typed", migrations=None)
 router = Router(prefix="/x", tags=["x"])
 
@@ -29,16 +61,31 @@ async def handle(event: Placed, tx: Tx, client: Annotated[int, Depends(client)])
     assert_type(client, int)
     assert_type(tx.message, Message | None)
     assert_type(await tx.execute("UPDATE x SET y = $1", 1), int)
+    assert_type(tx.step_key, StepKey)
+    assert_type(tx.step_key("x"), str)
     assert_type(await tx.fetch("SELECT 1"), list[dict[str, Any]])
     assert_type(await tx.fetch_one("SELECT 1"), dict[str, Any] | None)
     tx.publish(Paid(id=event.id))
     return None
 
 
+@service.on(Tick, publishes=[Photo, Tick])
+async def watch(event: Tick, tx: Tx) -> Tick | None:
+    assert_type(event.symbol, str)
+    tx.publish(Photo(data=b""), key=event.symbol)
+    return Tick("x")
+
+
 @router.get("/{id}", status_code=200)
 async def show(id: str, transactions: Transactions) -> str:
     async with transactions() as tx:
         assert_type(tx, Tx)
+    return id
+
+
+@router.post("/{id}", idempotency=Idempotent(required=True, keep=60))
+async def make(id: str, tx: Tx, step_key: StepKey) -> str:
+    assert_type(step_key("x"), str)
     return id
 
 

@@ -16,6 +16,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from torpor.cli.production import run
 
         return run(arguments[1:])
+    if arguments[:1] == ["keeper"]:
+        from torpor.cli.production import keep
+
+        return keep(arguments[1:])
     if arguments[:1] == ["serve-dev"]:
         from torpor.cli.worker import work
 

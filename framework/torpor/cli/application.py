@@ -10,6 +10,7 @@ import typer
 
 from torpor.cli.failures import USAGE, tell
 from torpor.cli.operations import parked
+from torpor.cli.outbox import outbox
 from torpor.kernel.errors import ConfigurationError, TorporError
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(parked, name="parked")
+app.add_typer(outbox, name="outbox")
 
 Places = Annotated[
     list[str] | None,
@@ -96,9 +98,24 @@ def run(
     raise typer.Exit(serve(words or []))
 
 
+@app.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+def keeper(
+    words: Annotated[list[str] | None, typer.Argument(metavar="MODULE:SERVICE...")] = None,
+) -> None:
+    """Publish, fire timers and clean up for services, without their handlers."""
+    from torpor.cli.production import keep
+
+    raise typer.Exit(keep(words or []))
+
+
 @app.command()
-def check(places: Places = None, app_dir: AppDir = Path()) -> None:
-    """Find the mistakes of services without running them."""
+def check(
+    places: Places = None,
+    app_dir: AppDir = Path(),
+    against: Annotated[Path | None, typer.Option(help="Compare the contracts with those that were written.")] = None,
+    write: Annotated[Path | None, typer.Option(help="Write the contracts to a file, to be committed.")] = None,
+) -> None:
+    """Find the mistakes of services without running them, and what a change of their contracts breaks."""
     from torpor.assembly import plans_of
 
     try:
@@ -107,6 +124,10 @@ def check(places: Places = None, app_dir: AppDir = Path()) -> None:
         tell(error)
         raise typer.Exit(1) from error
     print(f"{_counted(len(plans), 'service')}, {_counted(sum(len(p.handlers) for p in plans), 'handler')}: all good")
+    if against or write:
+        from torpor.cli.check import check_contracts
+
+        raise typer.Exit(0 if check_contracts(plans, against=against, write=write) else 1)
 
 
 @app.command()

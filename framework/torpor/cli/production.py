@@ -1,4 +1,5 @@
-"""`torpor run`: production. Settings come from the environment alone; nothing is made up, migrated or reloaded."""
+"""`torpor run` and `torpor keeper`: production. Settings come from the environment alone; nothing is made up, migrated
+or reloaded."""
 
 from __future__ import annotations
 
@@ -20,10 +21,19 @@ if TYPE_CHECKING:
 
 def run(argv: Sequence[str]) -> int:
     """Serves until a signal; returns the process's exit code."""
-    options = parser().parse_args(argv)
+    return _serve(parser(), argv)
+
+
+def keep(argv: Sequence[str]) -> int:
+    """Does the keeper's duties until a signal; returns the process's exit code."""
+    return _serve(keeper_parser(), argv, is_keeper=True)
+
+
+def _serve(words: argparse.ArgumentParser, argv: Sequence[str], *, is_keeper: bool = False) -> int:
+    options = words.parse_args(argv)
     gc.disable()  # loading makes much that stays and little garbage
     try:
-        settings, deployment = prepare(options, os.environ)
+        settings, deployment = prepare(options, os.environ, is_keeper=is_keeper)
         from torpor.cli.serving import serve
 
         serve(deployment, settings)
@@ -33,18 +43,20 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
-def prepare(options: argparse.Namespace, environ: Mapping[str, str]) -> tuple[Settings, Deployment]:
+def prepare(
+    options: argparse.Namespace, environ: Mapping[str, str], *, is_keeper: bool = False
+) -> tuple[Settings, Deployment]:
     """Loads and binds the services and checks the settings; opens nothing."""
     from torpor.cli.logs import configure
     from torpor.runtime.settings import Settings
 
     settings = Settings.read(overridden(environ, host=options.host, port=options.port))
     configure(settings.log_level, settings.log_format)
-    from torpor.assembly import assemble
+    from torpor.assembly import assemble, assemble_keeper
     from torpor.cli.discovery import load, parse
 
     targets = [parse(word, options.app_dir) for word in options.services]
-    return settings, assemble(load(targets), settings)
+    return settings, (assemble_keeper if is_keeper else assemble)(load(targets), settings)
 
 
 def overridden(environ: Mapping[str, str], *, host: str | None, port: int | None) -> dict[str, str]:
@@ -55,11 +67,24 @@ def overridden(environ: Mapping[str, str], *, host: str | None, port: int | None
 
 def parser() -> argparse.ArgumentParser:
     """The options of `torpor run`."""
+    return _parser("run", "Serves services in production: settings from the environment, no migration, no reload.")
+
+
+def keeper_parser() -> argparse.ArgumentParser:
+    """The options of `torpor keeper`."""
+    return _parser(
+        "keeper",
+        "Publishes, fires timers and cleans up for services' databases, without their handlers. Several may run, also "
+        "beside the services: one works at a time, the others stand by.",
+    )
+
+
+def _parser(command: str, description: str) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
-        prog="torpor run",
-        description="Serves services in production: settings from the environment, no migration, no reload.",
+        prog=f"torpor {command}",
+        description=description,
         epilog="Settings: TORPOR_BROKER_URL, TORPOR_DATABASE_URL, TORPOR_HTTP_HOST, TORPOR_HTTP_PORT, "
-        "TORPOR_HTTP_BODY_LIMIT, TORPOR_DRAIN_SECONDS, TORPOR_LOG_LEVEL, TORPOR_LOG_FORMAT.",
+        "TORPOR_HTTP_BODY_LIMIT, TORPOR_DRAIN_SECONDS, TORPOR_REPLAY_SECONDS, TORPOR_LOG_LEVEL, TORPOR_LOG_FORMAT.",
     )
     made.add_argument("services", nargs="+", metavar="MODULE:SERVICE", help="such as orders.service:orders")
     made.add_argument("--app-dir", type=Path, default=Path(), help="where the modules are (the working directory)")

@@ -64,6 +64,15 @@ def print_parked(rows: Iterable[tuple[str, ParkedMessage]]) -> None:
     _console().print(table)
 
 
+def print_logs(rows: Iterable[tuple[str, Sequence[str]]]) -> None:
+    """The outbox log of several services."""
+    columns = ("waiting", "oldest", "kept", "since", "cursors", "keeper", "epoch")
+    table = _table("service", *columns)
+    for service, cells in rows:
+        table.add_row(service, *(Text(cell) for cell in cells))
+    _console().print(table)
+
+
 def services_table(plans: Sequence[Plan]) -> Table:
     """Each service's bindings: what they handle, and what they publish."""
     table = _table("service", "handler", "handles", "publishes")

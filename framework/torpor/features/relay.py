@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from torpor.kernel.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
 from torpor.kernel.message import ParkedMessage
+from torpor.kernel.parked import ParkedQuery
 from torpor.runtime.context import Committed
-from torpor.runtime.lease import Lease
 from torpor.runtime.rounds import POLL_SECONDS, Rounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torpor.kernel.message import Delivery, Message
-    from torpor.ports.tables import LogEntry
+    from torpor.ports.outbox import LogEntry
     from torpor.runtime.host import Host
+    from torpor.runtime.lease import Lease
 
 PARKED_AS = "outbox"  # the binding under which a message that the broker refuses is parked
-_LEASE = "relay"
 _BEHIND = "waits behind its key"
 _BATCH = 500
-_TRIM_EVERY = 600.0
-REPLAY_WINDOW = 86_400.0  # for a broker that has lost what it acknowledged
-INBOX_WINDOW = 8 * 86_400.0  # longer than a stream keeps its messages
+_DUE = 1_000
+_ALL = 100_000
 
 
 class Relay:
@@ -34,17 +32,22 @@ class Relay:
     refuses is parked, and what follows on its key waits behind it.
     """
 
-    def __init__(self) -> None:
-        self._rounds = Rounds(_LEASE)
-        self.lease = Lease(_LEASE)
-        self._trimmed_at = 0.0
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self.lease.join()
+        self._rounds = Rounds("relay")
+        self._epoch = 0  # of what is known of the parked
+        self._has_parked = False
         self._held: set[str] = set()
-        self._redriven: deque[Delivery] = deque()
 
     @property
     def is_idle(self) -> bool:
         """Whether all that was committed here is published."""
-        return self._rounds.is_idle and not self._redriven
+        return self._rounds.is_idle
+
+    def wake(self) -> None:
+        """Looks at once for what another process has committed."""
+        self._rounds.wake()
 
     def committed(self, rows: Committed) -> None:
         """Wakes the relay when there is something to publish."""
@@ -52,8 +55,7 @@ class Relay:
             self._rounds.wake()
 
     def redrive(self, delivery: Delivery) -> None:
-        """Publishes a parked message again, in the next round."""
-        self._redriven.append(delivery)
+        """Looks at once for parked messages that are due again, under the lease."""
         self._rounds.wake()
 
     async def run(self, host: Host) -> None:
@@ -62,48 +64,58 @@ class Relay:
         await self._rounds.run(host, self._publish_all)
 
     async def finish(self, host: Host) -> None:
-        """Publishes what is left, and gives the lease up, so that another may go on at once."""
+        """Publishes what is left, and is done with the lease."""
         await self._rounds.end()
         try:
             await self._publish_all(host)
-            await self.lease.let_go(host)
         except (BrokerUnavailable, StoreUnavailable) as error:
             host.log.warning("the outbox keeps what is not published yet: %s", error)
+        finally:
+            await self.lease.leave(host)
 
     async def _publish_all(self, host: Host) -> float:
+        epoch = None
         try:
-            while await self._has_lease(host):
-                await self._take_back(host)
+            while (epoch := await self.lease.hold(host)) is not None:
+                if epoch != self._epoch:
+                    await self._learn(host, epoch)
+                if self._has_parked:
+                    await self._take_back(host)
                 entries = await host.store.outbox.pending(_BATCH)
                 if not entries:
-                    await self._trim(host)
                     break
-                await self._publish(host, entries)
+                await self._publish(host, entries, epoch)
         except LeaseLost:
-            self.lease.epoch = None
+            self.lease.lose(epoch or 0)
+            self._rounds.wake()
         return POLL_SECONDS
 
-    async def _has_lease(self, host: Host) -> bool:
-        before = self.lease.epoch
-        is_ours = await self.lease.hold(host)
-        if is_ours and self.lease.epoch != before:
-            parked = await host.store.parking.list(binding=PARKED_AS, limit=100_000)
-            self._held = {row.message.key for row in parked if row.message.key is not None}
-        return is_ours
+    async def _learn(self, host: Host, epoch: int) -> None:
+        """Reads what another relay has parked."""
+        parked = await host.store.parking.list(ParkedQuery(binding=PARKED_AS), limit=_ALL)
+        self._held = {row.message.key for row in parked if row.message.key is not None}
+        self._has_parked = bool(parked)
+        self._epoch = epoch
 
-    async def _publish(self, host: Host, entries: Sequence[LogEntry]) -> None:
-        free = [entry.message for entry in entries if entry.message.key not in self._held]
-        behind = [entry.message for entry in entries if entry.message.key in self._held]
+    async def _publish(self, host: Host, entries: Sequence[LogEntry], epoch: int) -> None:
+        messages = [entry.message for entry in entries if not entry.is_left_out]
+        free = [message for message in messages if message.key not in self._held]
+        behind = [message for message in messages if message.key in self._held]
         refusals = await host.broker.publish(free)
-        if refusals or behind:
-            await self._park(host, [(free[index], str(refusals[index])) for index in sorted(refusals)], behind)
+        refused = [(free[index], str(refusals[index])) for index in sorted(refusals)]
+        parked = self._set_aside(host, refused, behind) if refused or behind else ()
         positions = {entry.shard: entry.position for entry in entries}
-        await host.store.outbox.advance(positions, self.lease.epoch or 0)
+        self._epoch = 0  # should it be unknown what of this is in the tables, they are read again
+        await host.store.outbox.advance(positions, epoch, parked)
+        self._epoch = epoch
         host.metrics.published += len(free) - len(refusals)
         host.metrics.refused += len(refusals)
 
-    async def _park(self, host: Host, refused: Sequence[tuple[Message, str]], behind: Sequence[Message]) -> None:
-        """Sets aside what was refused, and what follows on the same keys."""
+    def _set_aside(
+        self, host: Host, refused: Sequence[tuple[Message, str]], behind: Sequence[Message]
+    ) -> Sequence[ParkedMessage]:
+        """What was refused, and what follows on the same keys, as parked messages."""
+        self._has_parked = True
         now = host.clock.time()
         rows: list[ParkedMessage] = []
         for message, reason in (*refused, *((message, _BEHIND) for message in behind)):
@@ -114,39 +126,31 @@ class Relay:
                 self._held.add(message.key)
             if is_first:
                 host.log.error("parked message %s for %s: %s", message.id, message.topic, reason)
-        async with host.store.unit() as unit:
-            await unit.append([], rows)
-            await unit.commit()
+        return rows
 
     async def _take_back(self, host: Host) -> None:
-        """Publishes redriven messages. One that is refused again keeps its place among the parked."""
-        while self._redriven:
-            delivery = self._redriven[0]
-            async with host.store.unit() as unit:
-                if delivery.parked is not None and await unit.claim(delivery.parked):
-                    refusals = await host.broker.publish([delivery.message])
-                    if refusals:
-                        await unit.append([], [_parked_again(delivery, str(refusals[0]), host.clock.time())])
-                    await unit.commit()
-            self._redriven.popleft()
-            key = delivery.message.key
-            if key is not None and not await host.store.parking.list(binding=PARKED_AS, key=key, limit=1):
-                self._held.discard(key)
-            host.committed(Committed(parked=1))
+        """Publishes parked messages that are due. One that is refused again keeps its place among the parked."""
+        while rows := [row for row in await host.store.parking.due(host.clock.time(), _DUE) if _is_ours(row)]:
+            for row in rows:
+                await self._publish_again(host, row)
+            host.committed(Committed(parked=len(rows)))
+        self._has_parked = bool(await host.store.parking.list(ParkedQuery(binding=PARKED_AS), limit=1))
 
-    async def _trim(self, host: Host) -> None:
-        now = host.clock.time()
-        if now - self._trimmed_at > _TRIM_EVERY:
-            self._trimmed_at = now
-            await host.store.outbox.trim(published=now - REPLAY_WINDOW, admitted=now - INBOX_WINDOW)
+    async def _publish_again(self, host: Host, row: ParkedMessage) -> None:
+        async with host.store.unit() as unit:
+            if await unit.claim(row.number):
+                refusals = await host.broker.publish([row.message])
+                if refusals:
+                    await unit.append([], [_parked_again(row, str(refusals[0]), host.clock.time())])
+                await unit.commit()
+        key = row.message.key
+        if key is not None and not await host.store.parking.list(ParkedQuery(binding=PARKED_AS, key=key), limit=1):
+            self._held.discard(key)
 
 
-def _parked_again(delivery: Delivery, reason: str, at: float) -> ParkedMessage:
-    return ParkedMessage(
-        PARKED_AS,
-        delivery.message,
-        reason=reason,
-        at=at,
-        attempts=delivery.attempts + 1,
-        number=delivery.parked or 0,
-    )
+def _is_ours(row: ParkedMessage) -> bool:
+    return row.binding == PARKED_AS
+
+
+def _parked_again(row: ParkedMessage, reason: str, at: float) -> ParkedMessage:
+    return ParkedMessage(PARKED_AS, row.message, reason=reason, at=at, attempts=row.attempts + 1, number=row.number)

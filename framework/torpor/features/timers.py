@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torpor.kernel.errors import StatementFailed, StoreUnavailable
+from torpor.kernel.errors import StatementFailed
 from torpor.runtime.context import Committed
-from torpor.runtime.lease import Lease
 from torpor.runtime.rounds import POLL_SECONDS, Rounds
 
 if TYPE_CHECKING:
@@ -14,8 +13,8 @@ if TYPE_CHECKING:
 
     from torpor.kernel.message import Timer
     from torpor.runtime.host import Host
+    from torpor.runtime.lease import Lease
 
-_NAME = "timers"
 _BATCH = 200
 
 
@@ -25,14 +24,19 @@ class Timekeeper:
     A timer leaves its table in the unit that appends its message, so that it fires once, however often it is tried.
     """
 
-    def __init__(self) -> None:
-        self.lease = Lease(_NAME)
-        self._rounds = Rounds(_NAME)
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+        self._lease.join()
+        self._rounds = Rounds("timers")
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is due."""
         return self._rounds.is_idle
+
+    def wake(self) -> None:
+        """Looks at once for what another process has set."""
+        self._rounds.wake()
 
     def committed(self, rows: Committed) -> None:
         """Looks again when a timer was set: it may be the first."""
@@ -46,14 +50,11 @@ class Timekeeper:
     async def finish(self, host: Host) -> None:
         """Lets another process fire what is due from now on."""
         await self._rounds.end()
-        try:
-            await self.lease.let_go(host)
-        except StoreUnavailable as error:
-            host.log.warning("timers go on elsewhere once the lease has run out: %s", error)
+        await self._lease.leave(host)
 
     async def _fire_due(self, host: Host) -> float:
         """Fires what is due; returns how long nothing will be."""
-        while await self.lease.hold(host):
+        while await self._lease.hold(host) is not None:
             due = await host.store.timers.due(host.clock.time(), _BATCH)
             if not due:
                 first = await host.store.timers.next_due()

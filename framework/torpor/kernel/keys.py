@@ -11,5 +11,9 @@ if TYPE_CHECKING:
 
 def slot_of(message: Message, slots: int) -> int:
     """The lane or shard of a message: by its key, or spread by its id when it has none."""
-    text = message.id if message.key is None else message.key
+    return slot_of_text(message.id if message.key is None else message.key, slots)
+
+
+def slot_of_text(text: str, slots: int) -> int:
+    """The lane or shard of a key or an id."""
     return crc32(text.encode("utf-8", "surrogatepass")) % slots

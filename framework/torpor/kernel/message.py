@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NONE: Mapping[str, str] = {}
+
+
+_SHOWN = 80
+
+
+def shown(text: str) -> str:
+    """A text from outside, cut to what a line of a log can bear."""
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 class Message:
@@ -37,8 +45,8 @@ class Message:
         self.attributes = attributes
 
     def __repr__(self) -> str:
-        key = "" if self.key is None else f" key={self.key!r}"
-        return f"<Message {self.topic} id={self.id}{key} {len(self.data)} bytes>"
+        key = "" if self.key is None else f" key={shown(self.key)!r}"
+        return f"<Message {self.topic} id={shown(self.id)}{key} {len(self.data)} bytes>"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Message):
@@ -53,10 +61,11 @@ class Delivery:
 
     `fault` is set by an adapter that could not read the envelope: the message then holds the raw bytes, and is
     parked at once. `parked` is the number of the parked row that this delivery redrives. `attempts` counts the
-    handler's failures so far, and `error` is the last of them.
+    handler's failures so far, and `error` is the last of them. `outcome` is what became of it; None when it was not
+    handled: it was a duplicate, or waits behind its queue.
     """
 
-    __slots__ = ("attempts", "error", "fault", "message", "parked", "token")
+    __slots__ = ("attempts", "error", "fault", "message", "outcome", "parked", "token")
 
     def __init__(
         self,
@@ -73,6 +82,7 @@ class Delivery:
         self.parked = parked
         self.attempts = attempts
         self.error: Exception | None = None
+        self.outcome: Literal["succeeded", "failed"] | None = None
 
     def __repr__(self) -> str:
         return f"<Delivery of {self.message!r} attempts={self.attempts}>"
@@ -81,12 +91,13 @@ class Delivery:
 class ParkedMessage:
     """A message set aside, in order, with its reason.
 
-    `due_at` is None while the message waits for an operator, and a time (seconds since the epoch) from which it may
-    be tried again; only the first of a key's rows is ever tried. A message that merely waits behind its key has 0.
-    `number` is given by the store and orders the rows.
+    `queue` is what it stands in line with, in its binding: its key, unless the binding's order says otherwise; None
+    when nothing waits for it. `due_at` is None while the message waits for an operator, and a time (seconds since the
+    epoch) from which it may be tried again; only the first row of a queue is ever tried. A message that merely waits
+    behind its queue has 0. `number` is given by the store and orders the rows.
     """
 
-    __slots__ = ("at", "attempts", "binding", "due_at", "message", "number", "reason")
+    __slots__ = ("at", "attempts", "binding", "due_at", "message", "number", "queue", "reason")
 
     def __init__(
         self,
@@ -106,10 +117,11 @@ class ParkedMessage:
         self.attempts = attempts
         self.due_at = due_at
         self.number = number
+        self.queue = message.key
 
     @property
     def state(self) -> str:
-        """`parked` (an operator decides), `waiting` (behind its key), or `due` (to be tried again)."""
+        """`parked` (an operator decides), `waiting` (behind its queue), or `due` (to be tried again)."""
         if self.due_at is None:
             return "parked"
         return "due" if self.due_at else "waiting"

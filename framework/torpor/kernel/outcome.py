@@ -41,6 +41,8 @@ class Failed:
     ```
 
     The handler must have done nothing for those it names. They are tried again by the binding's `Retry`, or parked.
+    When the list also holds others of their keys, it is taken back, halved, and handed over again, so that none
+    overtakes one that has failed.
     """
 
     __slots__ = ("events", "reason")

@@ -25,9 +25,12 @@ class Retry:
     longest waits, in seconds, before further attempts: `Retry(later=[10, 60, 600])`. Each wait is drawn at random up to
     that (full jitter), in the database, so that no lane waits; meanwhile later messages of the key queue behind. `on`
     names the exceptions worth another attempt, `give_up_on` those that park at the first failure.
+
+    When a message fails, its neighbours' transaction is taken back with it and they are handled again. `isolated` keeps
+    a handler with outside effects from that: each message has a savepoint of its own from the first, at some cost.
     """
 
-    __slots__ = ("attempts", "give_up_on", "later", "on")
+    __slots__ = ("attempts", "give_up_on", "isolated", "later", "on")
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Retry:
         later: Sequence[float] = (),
         on: Sequence[type[Exception]] = (Exception,),
         give_up_on: Sequence[type[Exception]] = (),
+        isolated: bool = False,
     ) -> None:
         problems = [
             f"Retry(later={list(later)}) has a wait of {wait}. Give seconds above 0." for wait in later if not wait > 0
@@ -48,6 +52,7 @@ class Retry:
         self.later = tuple(later)
         self.on = tuple(on)
         self.give_up_on = tuple(give_up_on)
+        self.isolated = isolated
 
     def allows(self, error: BaseException, failures: int) -> bool:
         """Whether a message that has failed `failures` times, the last time by `error`, is tried again at once."""

@@ -11,16 +11,27 @@ if TYPE_CHECKING:
 
 
 class Subscription:
-    """A group's interest in a topic: each message goes to one consumer of each group."""
+    """A group's interest in a topic.
 
-    __slots__ = ("group", "topic")
+    Unless it is shared, at most one consumer of the group is active at a time for each part of the topic that is kept
+    in order (on Kafka a partition, else all of it), and the others stand by in `fetch`. One of them takes over soon
+    after the active one has stopped, and within seconds when it is dead or frozen. It is then given all that the
+    group has not acknowledged, in order from the first, before anything newer: also what the former one still works
+    on, and what was acknowledged behind something that was not. So each consumer is given a run without a gap, and a
+    handler with an inbox keeps the order of each key, whoever else is awake.
 
-    def __init__(self, topic: str, group: str) -> None:
+    A shared subscription's messages go to whichever consumer of the group, without any order across them.
+    """
+
+    __slots__ = ("group", "is_shared", "topic")
+
+    def __init__(self, topic: str, group: str, *, is_shared: bool = False) -> None:
         self.topic = topic
         self.group = group
+        self.is_shared = is_shared
 
     def __repr__(self) -> str:
-        return f"<Subscription {self.topic} group={self.group}>"
+        return f"<Subscription {self.topic} group={self.group}{' shared' if self.is_shared else ''}>"
 
 
 class Consumer(Protocol):
@@ -33,14 +44,15 @@ class Consumer(Protocol):
         ...
 
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """Settles deliveries whose effect is durable, in any order. Raises BrokerUnavailable: they may come again."""
+        """Settles deliveries whose effect is durable, in any order, also when another consumer has taken over.
+        Raises BrokerUnavailable: they may come again."""
         ...
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
-        """Gives back deliveries that were not handled, to be delivered again soon, to whichever consumer."""
+        """Gives back deliveries that were not handled, to be delivered again soon."""
         ...
 
     async def stop(self) -> None:
-        """Stops fetching, and gives back what was fetched ahead and never handed out. What was handed out may still
-        be acknowledged or released until the broker stops."""
+        """Stops fetching, and lets others have what was fetched ahead and never handed out. What was handed out may
+        still be acknowledged or released until the broker stops; another may be given it meanwhile."""
         ...

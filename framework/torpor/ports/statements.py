@@ -27,6 +27,10 @@ class Statements(Protocol):
         """Runs one statement for each row of parameters, in order, as one exchange where the driver can."""
         ...
 
+    async def insert_many(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+        """Adds rows to `table` or `schema.table` as fast as the driver can; returns how many. Names are quoted."""
+        ...
+
     def session(self) -> Any:
         """A new SQLModel `AsyncSession` on the unit's connection. Its commit only flushes; the unit commits."""
         ...

@@ -8,7 +8,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from torpor.ports.tables import Leases, OutboxLog, ParkingLot
+    from torpor.ports.hints import Hints
+    from torpor.ports.leases import Leases
+    from torpor.ports.outbox import OutboxLog
+    from torpor.ports.parking import ParkingLot
+    from torpor.ports.requests import Answers
     from torpor.ports.timers import Timers
     from torpor.ports.unit import Unit
 
@@ -32,6 +36,8 @@ class Store(Protocol):
     parking: ParkingLot
     timers: Timers
     leases: Leases
+    hints: Hints
+    answers: Answers
 
     async def start(self) -> None:
         """Opens. Raises StoreUnavailable, or SchemaMismatch when `migrate` must come first or the tables are newer."""

@@ -8,26 +8,29 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from torpor.kernel.message import Message, ParkedMessage, Timer
+    from torpor.ports.requests import Requests
     from torpor.ports.statements import Statements
 
 
 class Admission:
-    """Which of a batch's messages are new to the binding, and which keys have a parked message before them."""
+    """Which of a batch's messages are new to the binding, and which queues have a parked message before them."""
 
     __slots__ = ("blocked", "fresh")
 
     def __init__(self, fresh: Collection[str], blocked: Collection[str]) -> None:
         self.fresh = fresh  # ids
-        self.blocked = blocked  # keys
+        self.blocked = blocked  # queues
 
 
 class Unit(Protocol):
     """One open transaction. Not shared between tasks."""
 
     statements: Statements
+    requests: Requests
 
-    async def admit(self, binding: str, messages: Sequence[Message]) -> Admission:
-        """Enters the ids into the binding's inbox and tells which were not there, as the unit sees it."""
+    async def admit(self, binding: str, messages: Sequence[Message], queue: str | None = None) -> Admission:
+        """Enters the ids into the binding's inbox and tells which were not there, as the unit sees it. The messages
+        stand in the queues of their keys, or all in one that is named."""
         ...
 
     async def claim(self, number: int) -> bool:

@@ -6,12 +6,13 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
+from torpor.contract.checks import problems_of
 from torpor.contract.codec import topic_of
-from torpor.kernel.batch import Batch
 from torpor.kernel.errors import ConfigurationError, did_you_mean
-from torpor.kernel.retry import Retry
+from torpor.kernel.idempotent import Idempotent
 from torpor.runtime.injection import Inspector, location_of
 from torpor.runtime.plan import Handled, Plan, RouteBinding, SubscriberBinding, TickerBinding
+from torpor.runtime.policies import policies_of
 from torpor.runtime.publishing import named_in, returned
 from torpor.runtime.router import OnRoute, OnSchedule, OnTopic, RouteOptions, Router
 
@@ -27,7 +28,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _TOPIC = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _LONGEST_TOPIC = 200
 _IN_PATH = re.compile(r"{([A-Za-z_]\w*)(?::\w+)?}")
-_OWN_OPTIONS = frozenset({"name", "publishes", "tags"})
+_OWN_OPTIONS = frozenset({"idempotency", "name", "publishes", "tags"})
 
 
 def bind(service: Service) -> Plan:
@@ -85,28 +86,26 @@ class _Binder:
             self._bind_schedule(declaration, source)
 
     def _bind_topic(self, declaration: Declaration, source: OnTopic) -> None:
-        contract, batch, retry = source.contract, source.batch, source.retry
-        is_sound = self._check_contract(declaration, contract)
-        group = source.group or self.service.name
-        if source.group is not None and not _NAME.fullmatch(source.group):
+        contract = source.contract
+        is_sound = self._check_contract(declaration, contract, is_handled=True)
+        group = source.options.get("group") or self.service.name
+        if not _NAME.fullmatch(group) and group != self.service.name:
             self._tell(declaration, f"has the group {group!r}. Use lower-case letters, digits, - and _.")
-        if not isinstance(retry, Retry):
-            self._tell(declaration, f"has retry={retry!r}. Give a value: retry=Retry(attempts=5).")
-        if batch is not None and not isinstance(batch, Batch):
-            self._tell(declaration, f"has batch={batch!r}. Give a value: batch=Batch(100).")
-        payload = contract if batch is None else list[contract]  # type: ignore[valid-type]  # a type made at run time
+        policies, problems = policies_of(source.options)
+        for problem in problems:
+            self._tell(declaration, problem)
+        is_batch = source.options.get("batch") is not None
+        payload = list[contract] if is_batch else contract  # type: ignore[valid-type]  # a type made at run time
         call = self.inspector.inspect(declaration.function, payload=payload)
         handled = self._handled(declaration, call, returns_events=True)
-        if not is_sound or not isinstance(retry, Retry) or not isinstance(batch, Batch | None):
+        if not is_sound or problems:
             return
         topic = topic_of(contract)
         self._take(
             handled, ("topic", topic, group), f"listens to {topic!r} twice in the group {group!r}",
             'A group handles a topic once. Remove one, or give it group="...".',
         )  # fmt: skip
-        self.subscribers.append(
-            SubscriberBinding(handled, contract, topic=topic, group=group, retry=retry, batch=batch)
-        )
+        self.subscribers.append(SubscriberBinding(handled, contract, topic=topic, group=group, policies=policies))
 
     def _bind_route(self, declaration: Declaration, source: OnRoute, prefix: str, tags: tuple[str, ...]) -> None:
         path = prefix + source.path
@@ -121,6 +120,7 @@ class _Binder:
             if name not in parameters:
                 hint = did_you_mean(name, parameters)
                 self._tell(declaration, f"has {{{name}}} in its path, and no parameter of that name.{hint}")
+        self._check_idempotency(declaration, source, call)
         known = RouteOptions.__annotations__
         for option in source.options.keys() - known.keys():
             self._tell(declaration, f"has an unknown option {option!r}.{did_you_mean(option, known)}")
@@ -137,8 +137,30 @@ class _Binder:
                 options=options,
                 foreign=call.foreign,
                 returns=call.hints.get("return", inspect.Parameter.empty),
+                idempotency=source.options.get("idempotency"),
             )
         )
+
+    def _check_idempotency(self, declaration: Declaration, source: OnRoute, call: Call) -> None:
+        policy: object = source.options.get("idempotency")
+        if policy is None:
+            if call.uses_step_key:
+                self._tell(
+                    declaration,
+                    "asks for StepKey, and nothing tells it a request that comes again. "
+                    "Give the route idempotency=Idempotent(required=True).",
+                )
+            return
+        if not isinstance(policy, Idempotent):
+            self._tell(declaration, f"has idempotency={policy!r}. Give a value: idempotency=Idempotent().")
+        if source.method == "GET":
+            self._tell(declaration, "answers GET with idempotency=. A GET changes nothing: drop it, or use POST.")
+        elif not call.uses_tx:
+            self._tell(
+                declaration,
+                "has idempotency=, and does not ask for Tx. The answer is kept in the transaction of the effects: "
+                "ask for tx: Tx.",
+            )
 
     def _bind_schedule(self, declaration: Declaration, source: OnSchedule) -> None:
         call = self.inspector.inspect(declaration.function)
@@ -168,14 +190,14 @@ class _Binder:
             self._tell(declaration, "does not say what it returns. Annotate the events it publishes, or `-> None`.")
             return set()
         source = declaration.source
-        is_batch = isinstance(source, OnTopic) and source.batch is not None
+        is_batch = isinstance(source, OnTopic) and source.options.get("batch") is not None
         contracts, strange = returned(call.hints.get("return"), is_batch=is_batch)
         for name in strange:
             self._tell(declaration, f"returns {name!r}, which is no event. Expected an Event, a list of them, or None.")
         return contracts
 
-    def _check_contract(self, declaration: Declaration, contract: type[Contract]) -> bool:
-        """Whether a contract can be sent: it has a topic, and its key is one of its fields."""
+    def _check_contract(self, declaration: Declaration, contract: type[Contract], *, is_handled: bool = False) -> bool:
+        """Whether a contract has a topic; what else is wrong with it is told."""
         name = getattr(contract, "__name__", repr(contract))
         topic = getattr(contract, "__torpor_topic__", None)
         if topic is None:
@@ -187,10 +209,8 @@ class _Binder:
                 f"uses {name}, whose topic is {topic!r}. Expected words of letters, digits, - and _, joined by dots.",
             )
             return False
-        key = contract.__torpor_key__
-        if key is not None and key not in contract.model_fields:
-            hint = did_you_mean(key, contract.model_fields)
-            self._tell(declaration, f"uses {name}, whose key {key!r} is none of its fields.{hint}")
+        for problem in problems_of(contract, is_handled=is_handled):
+            self._tell(declaration, f"uses {name}, {problem}")
         return True
 
     def _take(self, handled: Handled, claim: tuple[str, ...], what: str, remedy: str) -> None:

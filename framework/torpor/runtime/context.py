@@ -35,6 +35,7 @@ class Health:
 
     def __init__(self, tell: Callable[[str, str | None], None]) -> None:
         self.reasons: dict[str, str | None] = {}
+        self._notes: dict[str, str] = {}
         self._tell = tell
 
     def report(self, part: str, reason: str | None) -> None:
@@ -44,6 +45,15 @@ class Health:
         is_trouble, was_trouble = reason not in _PLANNED, before not in _PLANNED
         if reason != before and (is_trouble or (was_trouble and reason is None)):
             self._tell(part, reason)
+
+    def note(self, part: str, text: str | None) -> None:
+        """Tells what an operator should know of a part that works as it is meant to."""
+        if text != self._notes.get(part):
+            self._tell(part, text)
+        if text is None:
+            self._notes.pop(part, None)
+        else:
+            self._notes[part] = text
 
     @property
     def is_good(self) -> bool:
@@ -64,7 +74,10 @@ class Health:
 
     def status(self) -> dict[str, Any]:
         """Each part, as JSON."""
-        return {part: {"ok": reason is None, "detail": reason or "ok"} for part, reason in sorted(self.reasons.items())}
+        return {
+            part: {"ok": reason is None, "detail": reason or self._notes.get(part, "ok")}
+            for part, reason in sorted(self.reasons.items())
+        }
 
 
 class Context:

@@ -15,6 +15,7 @@ from torpor.runtime.ids import new_id
 from torpor.runtime.injection import Scope
 from torpor.runtime.lane import Intake
 from torpor.runtime.metrics import Metrics
+from torpor.runtime.policies import Policies
 from torpor.runtime.subscriber import Subscriber
 from torpor.runtime.tx import Envelope, Transactions, Tx
 from torpor.runtime.unit import Units, Work
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from torpor.ports.broker import Broker
     from torpor.ports.clock import Clock
     from torpor.ports.store import Store
+    from torpor.runtime.idempotency import KeyedRequest
     from torpor.runtime.plan import Handled, Plan, RouteBinding
 
 _PING_EVERY = 2.0
@@ -104,8 +106,9 @@ class Host:
 
     @property
     def lingers(self) -> float:
-        """How long a batch handler waits for more, when one does."""
-        return max((intake.lingers for intake in self._intakes), default=0.0)
+        """How long a batch handler waits for more, or a failing one pauses, when one does."""
+        pauses = [subscriber.gate.pauses for subscriber in self._subscribers if subscriber.intake.under_way]
+        return max((*pauses, *(intake.lingers for intake in self._intakes)), default=0.0)
 
     def status(self) -> dict[str, Any]:
         """What readiness knows of each part, as JSON."""
@@ -140,17 +143,20 @@ class Host:
         await self.broker.stop()
         await self.store.stop()
 
-    async def respond(self, binding: RouteBinding, arguments: dict[str, Any]) -> Any:
-        """Runs a route's handler; one that asks for `Tx` runs in a unit, and has committed when this returns."""
+    async def respond(self, binding: RouteBinding, arguments: dict[str, Any], tx: Tx | None = None) -> Any:
+        """Runs a route's handler; one that asks for `Tx` runs in a unit, and has committed when this returns, unless
+        it is given the transaction of one that is open."""
         handled = binding.handled
         numbers, started = self.metrics.of(handled.name), self.clock.time()
         numbers.in_flight += 1
         try:
-            if handled.call.uses_tx:
-                async with self._transaction(handled) as tx:
-                    result = await handled.call.invoke(Scope(self._context.resources, tx=tx), arguments)
+            if tx is not None:
+                result = await handled.call.invoke(Scope(self._context.resources, tx=tx), arguments)
+            elif handled.call.uses_tx:
+                async with self.transaction(handled) as own:
+                    result = await handled.call.invoke(Scope(self._context.resources, tx=own), arguments)
             else:
-                transactions = Transactions(partial(self._transaction, handled))
+                transactions = Transactions(partial(self.transaction, handled))
                 scope = Scope(self._context.resources, transactions=transactions)
                 result = await handled.call.invoke(scope, arguments)
         except Exception as error:
@@ -171,18 +177,24 @@ class Host:
             duty.committed(rows)
 
     @asynccontextmanager
-    async def _transaction(self, handled: Handled) -> AsyncIterator[Tx]:
-        """A unit for a request."""
+    async def transaction(self, handled: Handled, request: KeyedRequest | None = None) -> AsyncIterator[Tx]:
+        """A unit for a request. One with a key is looked up in it first, and its answer is kept in it; what is known
+        of the key already is raised."""
         if not self._has_store:
             missing = self.health.reasons.get("store", STARTING)
             raise NotRunning(f"The database of {self.name!r} is not there yet: {missing}")
         async with self.store.unit() as unit:
-            tx = Tx(unit, handled, envelope=self._context.envelope, message=None)
+            origin = None if request is None else request.origin
+            tx = Tx(unit, handled, envelope=self._context.envelope, message=None, request=origin)
             try:
+                if request is not None:
+                    await request.begin(unit.requests, handled.name, self.clock.time())
                 yield tx
                 await tx.flush()
             finally:
                 await tx.close()
+            if request is not None:
+                await request.end(unit.requests, handled.name, self.clock.time())
             if tx.published or tx.timers:
                 await unit.append(tx.published, [], tx.timers)
             await unit.commit()
@@ -202,14 +214,13 @@ class Host:
             await self._until("broker", self.broker.start)
             await self._until("broker", lambda: self.broker.declare(self.plan.topics, ()))
         for binding in self.plan.subscribers:
-            work = Work(binding.handled, binding.contract, binding.retry, is_batch=binding.batch is not None)
-            units = Units(work, self.store, self._context)
+            units = Units(Work(binding.handled, binding.contract, binding.policies), self.store, self._context)
             subscriber = Subscriber(binding, units, broker=self.broker, context=self._context)
             self._take_in(binding.handled.name, subscriber.intake)
             self._subscribers.append(subscriber)
             subscriber.start()
         for ticker in self.plan.tickers:
-            units = Units(Work(ticker.handled, None, ticker.retry), self.store, self._context)
+            units = Units(Work(ticker.handled, None, Policies(retry=ticker.retry)), self.store, self._context)
             spawn = partial(self.health.watch, ticker.handled.name)
             self._take_in(ticker.handled.name, Intake(units.run, spawn=spawn))
         self._duty_tasks += [self.health.watch(type(duty).__name__.lower(), duty.run(self)) for duty in self.duties]

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from torpor.kernel.message import Message
 from torpor.runtime.dependency import Depends
+from torpor.runtime.steps import StepKey
 from torpor.runtime.tx import Transactions, Tx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from inspect import Parameter
 
 
 class Scope:
@@ -68,7 +70,7 @@ class Scope:
 class Call:
     """A function, and what each of its parameters is filled with."""
 
-    __slots__ = ("depends", "foreign", "function", "hints", "message", "payload", "transactions", "tx")
+    __slots__ = ("depends", "foreign", "function", "hints", "message", "payload", "step_key", "transactions", "tx")
 
     def __init__(self, function: Callable[..., Any], hints: Mapping[str, Any]) -> None:
         self.function = function
@@ -77,6 +79,7 @@ class Call:
         self.tx: str | None = None
         self.transactions: str | None = None
         self.message: str | None = None
+        self.step_key: str | None = None
         self.depends: list[tuple[str, Call]] = []
         self.foreign: list[inspect.Parameter] = []
 
@@ -90,6 +93,11 @@ class Call:
         """Whether the function works on the database."""
         return self.uses_tx or self.transactions is not None
 
+    @property
+    def uses_step_key(self) -> bool:
+        """Whether the function, or one of its dependencies, asks for `StepKey`."""
+        return self.step_key is not None or any(call.uses_step_key for _, call in self.depends)
+
     async def arguments(self, scope: Scope, given: dict[str, Any]) -> dict[str, Any]:
         """The arguments, those that are given and those that the scope fills."""
         if self.payload is not None:
@@ -100,6 +108,8 @@ class Call:
             given[self.transactions] = scope.transactions
         if self.message is not None:
             given[self.message] = scope.message
+        if self.step_key is not None and scope.tx is not None:
+            given[self.step_key] = scope.tx.step_key
         for name, call in self.depends:
             given[name] = await scope.resolve(call)
         return given
@@ -144,6 +154,8 @@ class Inspector:
                 self._depend(call, parameter.name, depends, path=(*path, function))
             elif hint is Tx:
                 call.tx = parameter.name
+            elif hint is StepKey:
+                call.step_key = parameter.name
             elif hint is Transactions and is_route:
                 call.transactions = parameter.name
             elif hint is Message and not is_route:
@@ -154,9 +166,14 @@ class Inspector:
                 call.payload = parameter.name
             elif is_route:
                 call.foreign.append(parameter.replace(annotation=hint))
-            elif parameter.default is inspect.Parameter.empty:
-                call.foreign.append(parameter)
-                self._tell(function, _unknown(parameter, hint, payload))
+            else:
+                self._refuse(call, parameter, hint, payload=payload)
+
+    def _refuse(self, call: Call, parameter: Parameter, hint: Any, *, payload: Any) -> None:
+        """Tells of a parameter that nothing fills, unless it has a default."""
+        if parameter.default is inspect.Parameter.empty:
+            call.foreign.append(parameter)
+            self._tell(call.function, _unknown(parameter, hint, payload))
 
     def _depend(self, call: Call, name: str, depends: Depends, *, path: tuple[Any, ...]) -> None:
         function = depends.function

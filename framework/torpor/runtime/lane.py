@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
-from torpor.kernel.keys import slot_of
+from torpor.kernel.order import Order
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from torpor.kernel.message import Delivery
     from torpor.ports.clock import Clock
 
-    Handle = Callable[[Sequence[Delivery]], Awaitable[None]]
+    Handle = Callable[[Sequence[Delivery]], Awaitable[int]]
+    Settled = Callable[[Sequence[Delivery]], Awaitable[None]]
+    Work = Callable[[Sequence[Delivery]], Awaitable[None]]
     Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 LANES = 16
@@ -24,26 +26,34 @@ WINDOW = 1000
 
 
 class Taking:
-    """How much a lane takes at once, how many lanes there are, and how long a lane waits for more on which clock."""
+    """How much a lane takes at once, how many lanes there are for which order, and how long a lane waits for more on
+    which clock."""
 
-    __slots__ = ("clock", "lanes", "size", "window")
+    __slots__ = ("clock", "lanes", "order", "size", "window")
 
     def __init__(
-        self, *, size: int = BATCH, lanes: int = LANES, window: float = 0.0, clock: Clock | None = None
+        self,
+        *,
+        size: int = BATCH,
+        lanes: int = LANES,
+        order: Order = Order.KEY,
+        window: float = 0.0,
+        clock: Clock | None = None,
     ) -> None:
         self.size = size
         self.lanes = lanes
+        self.order = order
         self.window = window
         self.clock = clock
 
 
 class Lane:
-    """A queue of deliveries whose keys share a hash. A lane that wakes takes all that waits, up to a batch."""
+    """A queue of deliveries that follow each other. A lane that wakes takes all that waits, up to a batch."""
 
-    __slots__ = ("_handle", "_queue", "_taking", "_task", "_wake", "is_lingering")
+    __slots__ = ("_queue", "_taking", "_task", "_wake", "_work", "is_lingering")
 
-    def __init__(self, handle: Handle, spawn: Spawn, taking: Taking) -> None:
-        self._handle = handle
+    def __init__(self, work: Work, spawn: Spawn, taking: Taking) -> None:
+        self._work = work
         self._taking = taking
         self.is_lingering = False
         self._queue: deque[Delivery] = deque()
@@ -73,14 +83,15 @@ class Lane:
                 await clock.sleep(self._taking.window)
                 self.is_lingering = False
             batch = [queue.popleft() for _ in range(min(size, len(queue)))]
-            await self._handle(batch)
+            await self._work(batch)
 
 
 class Intake:
-    """The way into one binding: lanes, how much may be under way, and what is done with the settled."""
+    """The way into one binding: lanes, how much may be under way, and what is done with the settled. `handle` returns
+    how many of a batch it has settled; the others come again."""
 
     def __init__(
-        self, handle: Handle, *, spawn: Spawn, settled: Handle | None = None, taking: Taking | None = None
+        self, handle: Handle, *, spawn: Spawn, settled: Settled | None = None, taking: Taking | None = None
     ) -> None:
         self._handle = handle
         self._taking = taking or Taking()
@@ -109,8 +120,8 @@ class Intake:
         return WINDOW - self._under_way
 
     def put(self, delivery: Delivery) -> None:
-        """Queues a delivery in its key's lane."""
-        slot = slot_of(delivery.message, self._taking.lanes)
+        """Queues a delivery in its lane."""
+        slot = self._taking.order.lane_of(delivery.message, self._taking.lanes)
         lane = self._lanes[slot]
         if lane is None:
             lane = self._lanes[slot] = Lane(self._work, self._spawn, self._taking)
@@ -132,9 +143,9 @@ class Intake:
         self._lanes = [None] * self._taking.lanes
 
     async def _work(self, batch: Sequence[Delivery]) -> None:
-        await self._handle(batch)
-        if self._settled is not None:
-            await self._settled(batch)
+        many = await self._handle(batch)
+        if self._settled is not None and many:
+            await self._settled(batch[:many])
         self._under_way -= len(batch)
         if self._under_way < WINDOW:
             self._room.set()

@@ -45,7 +45,7 @@ class Family:
 class HandlerMetrics:
     """The numbers of one handler."""
 
-    __slots__ = ("done", "duplicate", "failed", "in_flight", "parked", "seconds")
+    __slots__ = ("done", "duplicate", "failed", "in_flight", "is_paused", "parked", "seconds")
 
     def __init__(self) -> None:
         self.done = 0
@@ -53,6 +53,7 @@ class HandlerMetrics:
         self.failed = 0
         self.parked = 0
         self.in_flight = 0
+        self.is_paused = False
         self.seconds = Buckets()
 
 
@@ -95,6 +96,12 @@ class Metrics:
             "Messages and requests that are being handled.",
             "gauge",
             [(labels, float(n.in_flight)) for labels, n in handlers],
+        )
+        yield Family(
+            "torpor_paused",
+            "1 while a handler takes no messages because most of the last have failed.",
+            "gauge",
+            [(labels, float(n.is_paused)) for labels, n in handlers],
         )
         yield Family(
             "torpor_published", "Messages that the relay has published.", "counter", [(service, float(self.published))]

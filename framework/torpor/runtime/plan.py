@@ -9,10 +9,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from torpor.contract.event import Contract
-    from torpor.kernel.batch import Batch
+    from torpor.kernel.idempotent import Idempotent
     from torpor.kernel.retry import Retry
     from torpor.kernel.schedule import Cron, Every
     from torpor.runtime.injection import Call
+    from torpor.runtime.policies import Policies
     from torpor.runtime.service import Service
 
 
@@ -35,24 +36,16 @@ class Handled:
 class SubscriberBinding:
     """A handler of a topic."""
 
-    __slots__ = ("batch", "contract", "group", "handled", "retry", "topic")
+    __slots__ = ("contract", "group", "handled", "policies", "topic")
 
     def __init__(
-        self,
-        handled: Handled,
-        contract: type[Contract],
-        *,
-        topic: str,
-        group: str,
-        retry: Retry,
-        batch: Batch | None = None,
+        self, handled: Handled, contract: type[Contract], *, topic: str, group: str, policies: Policies
     ) -> None:
         self.handled = handled
         self.contract = contract
         self.topic = topic
         self.group = group
-        self.retry = retry
-        self.batch = batch
+        self.policies = policies
 
     def __repr__(self) -> str:
         return f"<SubscriberBinding {self.handled.name} on {self.topic} group={self.group}>"
@@ -61,7 +54,7 @@ class SubscriberBinding:
 class RouteBinding:
     """A handler of an HTTP route. `foreign` are the parameters that FastAPI fills."""
 
-    __slots__ = ("foreign", "handled", "method", "options", "path", "returns")
+    __slots__ = ("foreign", "handled", "idempotency", "method", "options", "path", "returns")
 
     def __init__(
         self,
@@ -72,6 +65,7 @@ class RouteBinding:
         options: Mapping[str, Any],
         foreign: Sequence[inspect.Parameter],
         returns: Any,
+        idempotency: Idempotent | None = None,
     ) -> None:
         self.handled = handled
         self.method = method
@@ -79,6 +73,7 @@ class RouteBinding:
         self.options = options
         self.foreign = tuple(foreign)
         self.returns = returns
+        self.idempotency = idempotency
 
     def __repr__(self) -> str:
         return f"<RouteBinding {self.handled.name} on {self.method} {self.path}>"

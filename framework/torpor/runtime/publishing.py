@@ -7,12 +7,13 @@ import types
 import typing
 from typing import TYPE_CHECKING, Any
 
-from torpor.contract.event import Contract
+from torpor.contract.event import is_contract
 from torpor.kernel.outcome import Failed, Park
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from torpor.contract.event import Contract
     from torpor.runtime.injection import Call
 
 _COLLECTIONS = (list, tuple, set, frozenset)
@@ -23,7 +24,7 @@ def returned(hint: Any, *, is_batch: bool = False) -> tuple[set[type[Contract]],
     found: set[type[Contract]] = set()
     strange: list[str] = []
     for part in _parts(hint):
-        if isinstance(part, type) and issubclass(part, Contract):
+        if is_contract(part):
             found.add(part)
         elif part not in (None, type(None), Park, Ellipsis) and not (is_batch and part is Failed):
             strange.append(getattr(part, "__name__", str(part)))
@@ -60,7 +61,7 @@ def flattened(result: Any) -> list[Contract]:
 
 
 def _is_concrete(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, Contract) and value.__torpor_topic__ is not None
+    return is_contract(value) and value.__torpor_topic__ is not None
 
 
 def _parts(hint: Any) -> Iterator[Any]:

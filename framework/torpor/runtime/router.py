@@ -10,18 +10,20 @@ from torpor.kernel.schedule import Cron, Every
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from torpor.contract.event import Contract
-    from torpor.kernel.batch import Batch
+    from torpor.kernel.idempotent import Idempotent
+    from torpor.runtime.policies import TopicOptions
 
 Handler = TypeVar("Handler", bound="Callable[..., Awaitable[Any]]")
 Resource = TypeVar("Resource", bound="Callable[[], AsyncIterator[Any]]")
 
 
 class RouteOptions(TypedDict, total=False):
-    """What a route may say beside its path: `name` and `publishes` as for `on`, the others as FastAPI means them."""
+    """What a route may say beside its path: `name` and `publishes` as for `on`, `idempotency` for requests that come
+    again, the others as FastAPI means them."""
 
     name: str
-    publishes: Sequence[type[Contract]]
+    publishes: Sequence[type[Any]]
+    idempotency: Idempotent
     status_code: int
     tags: Sequence[str]
     response_model: Any
@@ -37,13 +39,11 @@ class RouteOptions(TypedDict, total=False):
 class OnTopic:
     """A declared handler of a contract's topic."""
 
-    __slots__ = ("batch", "contract", "group", "retry")
+    __slots__ = ("contract", "options")
 
-    def __init__(self, contract: type[Contract], group: str | None, retry: object, batch: object) -> None:
+    def __init__(self, contract: type[Any], options: TopicOptions) -> None:
         self.contract = contract
-        self.group = group
-        self.retry = retry
-        self.batch = batch
+        self.options = options
 
 
 class OnRoute:
@@ -76,7 +76,7 @@ class Declaration:
     __slots__ = ("function", "name", "publishes", "source")
 
     def __init__(
-        self, function: Callable[..., Any], source: Source, *, name: str | None, publishes: Sequence[type[Contract]]
+        self, function: Callable[..., Any], source: Source, *, name: str | None, publishes: Sequence[type[Any]]
     ) -> None:
         self.function = function
         self.source = source
@@ -108,23 +108,13 @@ class Router:
         self.lifespans: list[Callable[[], AsyncIterator[Any]]] = []
         self.routers: list[Router] = []
 
-    def on(
-        self,
-        contract: type[Contract],
-        *,
-        retry: Retry | None = None,
-        batch: Batch | None = None,
-        group: str | None = None,
-        name: str | None = None,
-        publishes: Sequence[type[Contract]] = (),
-    ) -> Callable[[Handler], Handler]:
-        """Handles each message of a contract's topic, once for each group (the service's name unless said).
+    def on(self, contract: type[Any], **options: Unpack[TopicOptions]) -> Callable[[Handler], Handler]:
+        """Handles each message of a contract's topic, once for each group.
 
-        What the handler returns is published in the transaction of its effects. With `batch` it takes a list of events
-        at once. `publishes` names events that
-        neither the return annotation nor the handler's own code shows.
+        What the handler returns is published in the transaction of its effects. The options are those of
+        `TopicOptions`: `retry`, `batch`, `order`, `concurrency`, `pause`, `group`, `name`, `publishes`.
         """
-        return self._declaring(OnTopic(contract, group, retry or Retry(), batch), name, publishes)
+        return self._declaring(OnTopic(contract, options), options.get("name"), options.get("publishes", ()))
 
     def get(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[Handler], Handler]:
         """Answers `GET path`, by FastAPI's rules for parameters and response."""
@@ -152,7 +142,7 @@ class Router:
         *,
         retry: Retry | None = None,
         name: str | None = None,
-        publishes: Sequence[type[Contract]] = (),
+        publishes: Sequence[type[Any]] = (),
     ) -> Callable[[Handler], Handler]:
         """Runs a handler at every whole multiple of `seconds`; replicas on one database run each tick once."""
         return self._declaring(OnSchedule(Every(seconds), retry or Retry()), name, publishes)
@@ -163,7 +153,7 @@ class Router:
         *,
         retry: Retry | None = None,
         name: str | None = None,
-        publishes: Sequence[type[Contract]] = (),
+        publishes: Sequence[type[Any]] = (),
     ) -> Callable[[Handler], Handler]:
         """Runs a handler by a cron expression in UTC; replicas on one database run each tick once."""
         return self._declaring(OnSchedule(Cron(expression), retry or Retry()), name, publishes)
@@ -178,7 +168,7 @@ class Router:
         self.routers.append(router)
 
     def _declaring(
-        self, source: Source, name: str | None, publishes: Sequence[type[Contract]]
+        self, source: Source, name: str | None, publishes: Sequence[type[Any]]
     ) -> Callable[[Handler], Handler]:
         def declare(function: Handler) -> Handler:
             self.declarations.append(Declaration(function, source, name=name, publishes=publishes))

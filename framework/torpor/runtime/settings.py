@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
 _PREFIX = "TORPOR_"
 _OTHERS = frozenset({"TORPOR_DEBUG", "TORPOR_TEST_STRICT"})
-_BROKERS = ("nats", "tls", "memory")
+_BROKERS = ("nats", "tls", "kafka", "memory")
 _DATABASES = ("postgresql", "sqlite", "memory")
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _FORMATS = ("json", "console")
+REPLAY_SECONDS = 86_400.0  # for a broker that has lost what it acknowledged
 
 
 class Settings:
@@ -30,6 +31,7 @@ class Settings:
         "http_port",
         "log_format",
         "log_level",
+        "replay_seconds",
     )
 
     broker_url: str | None
@@ -40,6 +42,7 @@ class Settings:
     drain_seconds: float
     log_level: str
     log_format: str
+    replay_seconds: float
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:
@@ -54,6 +57,7 @@ class Settings:
         settings.drain_seconds = reader.number("DRAIN_SECONDS", 25, low=0, high=3600)
         settings.log_level = reader.choice("LOG_LEVEL", "INFO", _LEVELS)
         settings.log_format = reader.choice("LOG_FORMAT", "json", _FORMATS)
+        settings.replay_seconds = reader.number("REPLAY_SECONDS", REPLAY_SECONDS, low=0, high=2**31)
         reader.finish()
         return settings
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from torpor.kernel.errors import BrokerUnavailable
+from torpor.kernel.order import Order
 from torpor.kernel.retry import wait_before
 from torpor.ports.consumer import Subscription
 from torpor.runtime.context import STARTING
@@ -15,13 +16,13 @@ from torpor.runtime.lane import BATCH, Intake, Taking
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torpor.kernel.batch import Batch
     from torpor.kernel.message import Delivery
     from torpor.ports.broker import Broker
     from torpor.ports.clock import Clock
     from torpor.ports.consumer import Consumer
     from torpor.runtime.context import Context
     from torpor.runtime.plan import SubscriberBinding
+    from torpor.runtime.policies import Policies
     from torpor.runtime.unit import Units
 
 _FETCH = 4 * BATCH
@@ -33,7 +34,8 @@ class Subscriber:
     def __init__(self, binding: SubscriberBinding, units: Units, *, broker: Broker, context: Context) -> None:
         self.binding = binding
         spawn = partial(context.health.watch, binding.handled.name)
-        taking = Taking() if binding.batch is None else _taking(binding.batch, context.clock)
+        taking = _taking(binding.policies, context.clock)
+        self.gate = units.gate
         self.intake = Intake(units.run, spawn=spawn, settled=self._acknowledge, taking=taking)
         self._broker = broker
         self._context = context
@@ -46,7 +48,8 @@ class Subscriber:
         self._task = self._context.health.watch(self.binding.handled.name, self._run())
 
     async def stop(self) -> None:
-        """Stops fetching; what was fetched goes on in its lanes."""
+        """Stops fetching; what was fetched goes on in its lanes, unless its handler pauses."""
+        self.gate.shut()
         if self._task is None:
             return
         self._task.cancel()
@@ -76,7 +79,8 @@ class Subscriber:
 
     async def _open(self) -> Consumer:
         """Makes the subscription exist, and opens the consumer that is kept until the stop."""
-        subscription = Subscription(self.binding.topic, self.binding.group)
+        is_shared = self.binding.policies.order is Order.NONE
+        subscription = Subscription(self.binding.topic, self.binding.group, is_shared=is_shared)
         await self._broker.declare([subscription.topic], [subscription])
         self._consumer = await self._broker.consume(subscription)
         self._context.report(self.binding.handled.name, None)
@@ -97,6 +101,8 @@ class Subscriber:
             return
 
 
-def _taking(batch: Batch, clock: Clock) -> Taking:
-    """A batch handler has one lane, so that its batches are full and follow each other."""
-    return Taking(size=batch.size, lanes=1, window=batch.window, clock=clock if batch.window else None)
+def _taking(policies: Policies, clock: Clock) -> Taking:
+    batch, lanes, order = policies.batch, policies.lanes, policies.order
+    if batch is None:
+        return Taking(lanes=lanes, order=order)
+    return Taking(size=batch.size, lanes=lanes, order=order, window=batch.window, clock=clock if batch.window else None)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torpor.contract.event import Command
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -54,7 +52,7 @@ class Topology:
         found += self._routes_taken_twice()
         for use in self.topics.values():
             handlers = sorted({name.partition(".")[0] for name in use.listeners})
-            if len(handlers) > 1 and any(issubclass(contract, Command) for contract in use.contracts):
+            if len(handlers) > 1 and any(contract.__torpor_is_command__ for contract in use.contracts):
                 found.append(
                     f"The command on {use.name!r} is handled by {' and '.join(handlers)}. "
                     "A command has one handler; use an Event to tell many."

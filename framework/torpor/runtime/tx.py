@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torpor.contract.codec import encode
-from torpor.kernel.errors import ConfigurationError, NotRunning, UndeclaredEvent
+from torpor.kernel.errors import ConfigurationError, NotRunning, StatementFailed, UndeclaredEvent
 from torpor.kernel.message import Timer
+from torpor.runtime.deferred import Deferred
+from torpor.runtime.rows import table_rows
+from torpor.runtime.steps import StepKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from contextlib import AbstractAsyncContextManager
 
     from sqlmodel.ext.asyncio.session import AsyncSession
@@ -65,14 +69,29 @@ class Tx:
     ```
     """
 
-    __slots__ = ("_deferred", "_envelope", "_handled", "_session", "_unit", "message", "published", "timers")
+    __slots__ = (
+        "_deferred", "_envelope", "_follows", "_handled", "_is_shared", "_request", "_session", "_unit", "message",
+        "published", "timers",
+    )  # fmt: skip
 
-    def __init__(self, unit: Unit, handled: Publisher, *, envelope: Envelope, message: Message | None) -> None:
+    def __init__(
+        self,
+        unit: Unit,
+        handled: Publisher,
+        *,
+        envelope: Envelope,
+        message: Message | None,
+        request: str | None = None,
+        deferred: Deferred | None = None,
+    ) -> None:
         self._unit: Unit | None = unit
         self._handled = handled
         self._envelope = envelope
-        self._deferred: list[tuple[str, list[tuple[object, ...]]]] = []
+        self._deferred = Deferred() if deferred is None else deferred
+        self._is_shared = deferred is not None  # then the unit sends what is left
+        self._follows = bool(self._deferred)  # behind statements of handlers before this one
         self._session: AsyncSession | None = None
+        self._request = request  # what its client calls it, when it does
         self.message = message
         self.published: list[Message] = []
         self.timers: list[Timer] = []
@@ -92,25 +111,32 @@ class Tx:
         rows = await self.fetch(statement, *parameters)
         return rows[0] if rows else None
 
+    async def insert_many(self, table: str, rows: Iterable[Mapping[str, object]]) -> int:
+        """Adds rows to `table` or `schema.table` at once, the fastest way the database has; returns how many. A row is
+        its columns by name, each of the same columns. Names are taken as they are, capitals too."""
+        columns, values = table_rows(table, rows)
+        await self._flush_deferred()
+        return await self._open.statements.insert_many(table, columns, values) if values else 0
+
     def write(self, statement: str, *parameters: object) -> None:
         """Hands over a statement whose result is not needed: sent with its like, in order, before the next read or
         the commit. It is the fastest way to write; its errors fail the handler late."""
         _ = self._open
-        if self._deferred and self._deferred[-1][0] == statement:
-            self._deferred[-1][1].append(parameters)
-        else:
-            self._deferred.append((statement, [parameters]))
+        self._deferred.add(statement, parameters)
 
     @property
     def session(self) -> AsyncSession:
         """A SQLModel session in this transaction, made on first use. The unit commits it."""
         if self._session is None:
+            if self._follows and self._deferred:
+                self._deferred.is_in_doubt = True  # a session cannot wait for them here
+                raise StatementFailed("Statements of earlier messages are to be sent first. The unit is replayed so.")
             self._session = self._open.statements.session()
         return self._session
 
     def publish(
         self,
-        event: Contract,
+        event: object,
         *,
         key: str | None = None,
         after: float | timedelta | None = None,
@@ -149,9 +175,16 @@ class Tx:
             self.timers.remove(wait)
         return await self._open.cancel(timer) or bool(waiting)
 
+    @property
+    def step_key(self) -> StepKey:
+        """Makes keys for calls to other systems: `tx.step_key("charge")` is the same each time this is handled."""
+        return StepKey(self._handled.name, self._request if self.message is None else self.message.id)
+
     async def flush(self) -> None:
-        """Sends what was handed over and not yet sent: deferred statements and the session's changes."""
-        await self._flush_deferred()
+        """Sends what was handed over and not yet sent: the session's changes, and the deferred statements unless the
+        unit gathers those of several handlers."""
+        if self._session is not None or not self._is_shared:
+            await self._flush_deferred()
         if self._session is not None:
             await self._session.flush()
 
@@ -171,11 +204,9 @@ class Tx:
         return self._unit
 
     async def _flush_deferred(self) -> None:
-        if not self._deferred:
-            return
-        deferred, self._deferred = self._deferred, []
-        for statement, rows in deferred:
-            await self._open.statements.execute_many(statement, rows)
+        if self._deferred:
+            follows, self._follows = self._follows, False
+            await self._deferred.send(self._open.statements, are_of_several=follows)
 
 
 def _due(after: float | timedelta | None, at: datetime | None, clock: Clock) -> float | None:
@@ -187,8 +218,8 @@ def _due(after: float | timedelta | None, at: datetime | None, clock: Clock) -> 
     if after is None:
         return None
     seconds = after.total_seconds() if isinstance(after, timedelta) else after
-    if not seconds >= 0:
-        raise ConfigurationError([f"tx.publish(after={after}) lies in the past. Give seconds, or a timedelta."])
+    if not 0 <= seconds < math.inf:
+        raise ConfigurationError([f"tx.publish(after={after}) has no end, or lies in the past. Give seconds."])
     return clock.time() + seconds
 
 

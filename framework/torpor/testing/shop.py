@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from torpor.contract.codec import decode, encode, topic_of
 from torpor.kernel.errors import NeverSettled, NotRunning
 from torpor.kernel.message import Message
+from torpor.kernel.parked import ParkedQuery
 from torpor.runtime.ids import new_id
 
 if TYPE_CHECKING:
@@ -17,12 +18,11 @@ if TYPE_CHECKING:
     import httpx
 
     from torpor.assembly import Deployment
-    from torpor.contract.event import Contract
     from torpor.kernel.message import ParkedMessage
     from torpor.runtime.host import Host
     from torpor.runtime.service import Service
 
-C = TypeVar("C", bound="Contract")
+C = TypeVar("C")
 
 _PATIENCE_SECONDS = 10.0
 _QUIET_TURNS = 5
@@ -89,7 +89,7 @@ class TestShop:
         """`PUT path`."""
         return await self.request("PUT", path, **options)
 
-    async def publish(self, event: Contract | Message, *, id: str | None = None) -> None:
+    async def publish(self, event: object, *, id: str | None = None) -> None:
         """Publishes an event as if another service had; twice with one `id` is a redelivery. A `Message` goes out
         as it is, well-formed or not."""
         from torpor.adapters.memory.broker import MemoryBroker
@@ -112,14 +112,14 @@ class TestShop:
         """What is parked, in one binding or in all."""
         rows: list[ParkedMessage] = []
         for host in self._running.hosts:
-            rows += await host.store.parking.list(binding=binding)
+            rows += await host.store.parking.list(ParkedQuery(binding=binding))
         return rows
 
     async def redrive(self, binding: str | None = None) -> None:
         """Sends what is parked, in one binding or in all, through its handler again, and settles."""
         for host in self.hosts:
-            rows = await host.store.parking.list(binding=binding)
-            await host.store.parking.redrive([row.number for row in rows], self.clock.time())
+            if await host.store.parking.list(ParkedQuery(binding=binding), limit=1):
+                await host.store.parking.redrive(ParkedQuery(binding=binding), self.clock.time())
         await self.advance(_POLL_SECONDS)
 
     async def settle(self) -> None:

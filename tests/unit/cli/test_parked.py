@@ -102,7 +102,7 @@ def test_a_number_that_nobody_has_is_told(data: Path, capsys: pytest.CaptureFixt
 
 def test_redrive_makes_messages_due(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A key's messages are due in every service, and the others stay parked."""
-    assert main(["parked", "redrive", "--key", "k"]) == 0
+    assert main(["parked", "redrive", "--key", "k", "--yes"]) == 0
     states = {row["id"]: row["state"] for row in listed(capsys)}
     assert states == {"a": "due", "b": "parked", "c": "due"}
 
@@ -143,3 +143,198 @@ def test_no_database_is_told(
     monkeypatch.chdir(tmp_path)
     assert main(["parked", "list"]) == 2
     assert "--data" in capsys.readouterr().err
+
+
+def refuse(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What a command tells that is used wrongly."""
+    capsys.readouterr()
+    assert main(["parked", *words]) == 2
+    return capsys.readouterr().err
+
+
+def done(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What a command tells that does its work."""
+    capsys.readouterr()
+    assert main(["parked", *words]) == 0
+    return capsys.readouterr().out
+
+
+def in_line(folder: Path) -> None:
+    """Adds a message of the key `k` that waits behind the first."""
+    waiting = message("orders.pay", id="d", key="k")
+    waiting.due_at = 0.0
+    asyncio.run(park(folder, "orders", waiting))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--topic", "things.happened"], "abc"),
+        (["--topic", "nothing"], ""),
+        (["--type", "things.happened"], "abc"),
+        (["--reason", "Error: n", "--binding", "orders.pay"], "a"),
+        (["--reason", "no such"], ""),
+        (["--state", "waiting"], ""),
+        (["--since", "2023-11-14T22:13:20+00:00"], "abc"),
+        (["--before", "2023-11-14T22:13:20+00:00"], ""),
+        (["--before", "1d"], "abc"),
+        (["--since", "2h"], ""),
+    ],
+)
+def test_a_list_is_narrowed_by_every_condition(
+    data: Path, capsys: pytest.CaptureFixture[str], words: list[str], expected: str
+) -> None:
+    """Topic, type, a part of the reason, state and the time of parking."""
+    assert "".join(row["id"] for row in listed(capsys, *words)) == expected
+
+
+def test_pages_go_on_where_the_last_one_ended(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A list that is not whole says how to see the rest, across services."""
+    assert "2 of 3. The next come with --after orders:2" in done(capsys, "list", "--limit", "2")
+    assert [row["id"] for row in listed(capsys, "--limit", "2", "--after", "orders:2")] == ["c"]
+    assert [row["id"] for row in listed(capsys, "--after", "orders:1")] == ["b", "c"]
+    assert "orders:17" in refuse(capsys, "list", "--after", "2")
+    assert "The next" not in done(capsys, "list")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["list", "--state", "lost"], "parked, waiting, due"),
+        (["list", "--since", "yesterday"], "--since is 'yesterday'"),
+        (["redrive", "1", "--all"], "not clear"),
+        (["redrive", "1", "--key", "k"], "not clear"),
+        (["discard"], "not clear"),
+        (["redrive", "--all", "--payload", "x"], "NUMBER alone"),
+        (["redrive", "orders:1", "--payload", "no such file"], "cannot be read"),
+        (["show", "orders:99999999999999999999999"], "no parked message"),
+        (["show", "orders:x"], "no parked message"),
+    ],
+)
+def test_words_that_mean_nothing_are_told(
+    data: Path, capsys: pytest.CaptureFixture[str], words: list[str], expected: str
+) -> None:
+    """Each with what was expected, before anything is changed."""
+    assert expected in refuse(capsys, *words)
+    assert {row["state"] for row in listed(capsys)} == {"parked"}
+
+
+def test_redriving_by_query_asks_and_says_how_many(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts by handler first, and does nothing without a yes."""
+    in_line(data)
+    for answer, states in (("n\n", {"parked", "waiting"}), ("y\n", {"due", "waiting"})):
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        capsys.readouterr()
+        main(["parked", "redrive", "--key", "k"])
+        told = capsys.readouterr().out
+        assert "2  orders.pay" in told
+        assert "1  payments.take" in told
+        assert "Redrive 3 (1 of them wait behind another, and follow it)?" in told
+        assert {row["state"] for row in listed(capsys, "--key", "k")} == states
+
+
+def test_what_no_row_fits_is_told_without_asking(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is nothing to agree to."""
+    assert "Nothing that is parked fits" in done(capsys, "redrive", "--key", "nobody's")
+    assert "Nothing that is parked fits" in done(capsys, "discard", "--reason", "nothing")
+    assert "Nothing that is parked fits" in done(capsys, "list", "--reason", "nothing")
+
+
+def test_discard_by_query(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only what fits is deleted."""
+    assert "2 discarded" in done(capsys, "discard", "--key", "k", "--yes")
+    assert [row["id"] for row in listed(capsys)] == ["b"]
+    assert "1 discarded" in done(capsys, "discard", "--all", "--yes")
+
+
+def test_redriving_what_waits_says_what_it_waits_for(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A message behind another is not tried before it: the number to redrive is told, and done is nothing."""
+    in_line(data)
+    capsys.readouterr()
+    assert main(["parked", "redrive", "orders:3"]) == 1
+    told = capsys.readouterr().out
+    assert "orders:3 waits behind orders:1" in told
+    assert "torpor parked redrive orders:1" in told
+    assert {row["id"]: row["state"] for row in listed(capsys)}["d"] == "waiting"
+
+    told = done(capsys, "redrive", "orders:1", "orders:3")
+    assert "waits behind" not in told
+    assert "1 to be tried again" in told
+
+
+def test_an_edited_payload_is_stored_and_the_old_one_kept(
+    data: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Number, id and key stay; the attributes tell of the edit; `show` has what was there before."""
+    (tmp_path / "new.json").write_bytes(b'{"n": 2}')
+    told = done(capsys, "redrive", "orders:1", "--payload", "new.json")
+    assert "has its new payload" in told
+    assert "not checked" in told
+
+    shown = json.loads(done(capsys, "show", "orders:1", "--json"))
+    assert (shown["number"], shown["id"], shown["key"], shown["state"]) == (1, "a", "k", "due")
+    assert shown["data"] == '{"n": 2}'
+    assert set(shown["attributes"]) == {"source", "editedat"}
+    assert [edit["data"] for edit in shown["edits"]] == ['{"n": 1}']
+    assert shown["waits_behind"] is None
+    for part in ('{"n": 2}', "until the edit of", '{"n": 1}'):
+        assert part in done(capsys, "show", "orders:1")
+
+
+def test_a_payload_is_piped_in(data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes come from the standard input for `-`, whatever they are."""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\x01")))
+    done(capsys, "redrive", "orders:2", "--payload", "-")
+    assert json.loads(done(capsys, "show", "orders:2", "--json"))["data_hex"] == "ff01"
+
+
+def test_a_waiting_message_can_be_edited_before_its_turn(
+    data: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It has its new payload, keeps its place, and the reader is told that it waits."""
+    in_line(data)
+    (tmp_path / "new.json").write_bytes(b"{}")
+    told = done(capsys, "redrive", "orders:3", "--payload", "new.json")
+    assert "waits behind orders:1" in told
+    shown = json.loads(done(capsys, "show", "orders:3", "--json"))
+    assert (shown["state"], shown["waits_behind"], shown["data"]) == ("waiting", 1, "{}")
+
+
+SERVICE = """
+from torpor import Event, Service
+
+class Paid(Event, topic="things.happened", key="key"):
+    key: str
+    cents: int
+
+orders = Service("orders")
+
+@orders.on(Paid, name="pay")
+async def pay(event: Paid) -> None: ...
+"""
+
+
+def test_a_payload_is_checked_by_the_code_at_hand(
+    data: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """One that does not fit the handler's event is refused with its mistakes, unless it is forced."""
+    folder = tmp_path / "checked_by_code"
+    folder.mkdir()
+    (folder / "service.py").write_text(SERVICE)
+    (tmp_path / "bad.json").write_text('{"key": "k", "cents": "many"}')
+    (tmp_path / "good.json").write_text('{"key": "k", "cents": 3}')
+    edit = ["redrive", "orders:1", "--code", str(folder), "--payload"]
+
+    told = refuse(capsys, *edit, "bad.json")
+    assert "orders.pay" in told
+    assert "cents" in told
+    assert "--force" in told
+    assert "many" not in told
+    assert {row["state"] for row in listed(capsys)} == {"parked"}
+    assert "not checked" not in done(capsys, *edit, "good.json")
+    assert "not checked" not in done(capsys, *edit, "bad.json", "--force")
+    assert "no service 'payments'" in refuse(
+        capsys, "redrive", "payments:1", "--code", str(folder), "--payload", "good.json"
+    )

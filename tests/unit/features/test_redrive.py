@@ -5,6 +5,7 @@ from typing import Any
 
 from torpor import Event, Retry, Service
 from torpor.kernel.message import ParkedMessage
+from torpor.kernel.parked import ParkedQuery
 from torpor.testing import TestShop
 
 
@@ -26,7 +27,7 @@ class Eager:
         held = [row.number for row in await self._parking.list() if row.due_at is None]
         if held and self.times:
             self.times -= 1
-            await self._parking.redrive(held, now)
+            await self._parking.redrive(ParkedQuery(numbers=held), now)
         rows: Sequence[ParkedMessage] = await self._parking.due(now, limit)
         return rows
 

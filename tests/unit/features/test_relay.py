@@ -124,8 +124,8 @@ async def test_one_relay_at_a_time_publishes() -> None:
     async with TestShop(sender()) as shop:
         (host,) = shop.hosts
         await shop.clock.advance(60)
-        await host.store.leases.release("relay", host.duties[0].lease.holder)  # type: ignore[attr-defined]  # the relay
-        await host.store.leases.acquire("relay", "another", 30)
+        await host.store.leases.release("keeper", host.duties[0].lease.holder)  # type: ignore[attr-defined]  # the relay
+        await host.store.leases.acquire("keeper", "another", 30)
         await shop.clock.advance(5)
         await send(shop, "a", 1)
         await shop.settle()

@@ -36,6 +36,8 @@ def reminders() -> Service:
         event = Reminded(who="x")
         if how == "past":
             tx.publish(event, after=timedelta(seconds=-1))
+        elif how == "endless":
+            tx.publish(event, after=float("inf"))
         elif how == "naive":
             tx.publish(event, at=datetime(2026, 1, 1))  # noqa: DTZ001  # the mistake under test
         else:
@@ -82,9 +84,9 @@ async def test_many_timers_fire_in_the_order_of_their_times() -> None:
         assert [event.who for event in shop.published(Reminded)] == [str(number) for number in reversed(range(250))]
 
 
-@pytest.mark.parametrize("how", ["past", "naive", "pointless"])
+@pytest.mark.parametrize("how", ["past", "endless", "naive", "pointless"])
 async def test_a_wait_that_makes_no_sense_is_refused(how: str) -> None:
-    """A wait into the past, a time without a zone, and a name without a wait are told."""
+    """A wait into the past or without an end, a time without a zone, and a name without a wait are told."""
     async with TestShop(reminders()) as shop:
         with pytest.raises(ConfigurationError, match=r"tx\.publish"):
             await shop.post(f"/wrong/{how}")

@@ -93,3 +93,10 @@ def test_a_near_name_is_suggested() -> None:
     """A hint names the nearest known name, or says nothing."""
     assert did_you_mean("statuscode", ["status_code", "tags"]) == " Did you mean 'status_code'?"
     assert did_you_mean("xyz", ["status_code"]) == ""
+
+
+def test_a_message_shows_itself_in_a_line() -> None:
+    """A key and an id from outside may be huge; what is logged of them is not."""
+    message = Message("t", b"{}", id="i" * 100_000, type="y", key="k" * 100_000)
+    assert len(repr(message)) < 250
+    assert repr(Message("t", b"{}", id="1", type="y", key="k")) == "<Message t id=1 key='k' 2 bytes>"

@@ -109,6 +109,22 @@ async def test_what_follows_a_named_failure_waits_behind_it() -> None:
         assert (await shop.get("/seen")).json() == []
 
 
+async def test_what_was_handled_behind_a_named_failure_is_taken_back() -> None:
+    """When the batch holds later messages of the failed key, these wait too; those of other keys keep their effects."""
+    calls: list[list[int]] = []
+    service = counting(calls, batch=Batch(100, window=1), retry=Retry(attempts=1), failing=lambda number: number == 2)
+    async with TestShop(service) as shop:
+        for number in range(6):
+            await shop.publish(Seen(key="odd" if number % 2 else "even", number=number))
+        await shop.advance(1)
+        assert calls[0] == list(range(6))
+        assert [(row.message.key, row.state) for row in await shop.parked()] == [
+            ("even", "parked"),
+            ("even", "waiting"),
+        ]
+        assert sorted((await shop.get("/seen")).json()) == [0, 1, 3, 5]
+
+
 async def test_undecodable_bytes_leave_a_batch() -> None:
     """Bytes that are no event are parked, and the handler sees only the others."""
     calls: list[list[int]] = []

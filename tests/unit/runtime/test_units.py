@@ -1,16 +1,19 @@
 """Units: one transaction for a batch, and what happens when something in it fails."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 import pytest
+from sqlalchemy import text
 
 from torpor import Event, Message, Park, Retry, Service, Tx
 from torpor.adapters.memory.clock import VirtualClock
 from torpor.adapters.sqlite.store import SqliteStore
 from torpor.kernel.errors import StatementFailed, StoreUnavailable
 from torpor.kernel.message import Delivery
+from torpor.kernel.parked import ParkedQuery
 from torpor.runtime.binding import bind
 from torpor.runtime.context import Context, Health
 from torpor.runtime.ids import new_id
@@ -49,7 +52,7 @@ class Bench:
             committed=lambda rows: self.commits.append((rows.published, rows.parked)),
         )
         self.metrics = context.metrics.of("bench.count")
-        self.units = Units(Work(binding.handled, Counted, binding.retry), self.store, context)
+        self.units = Units(Work(binding.handled, Counted, binding.policies), self.store, context)
 
     async def __aenter__(self) -> Self:
         await self.store.migrate(
@@ -121,6 +124,53 @@ async def test_a_failure_takes_back_only_its_own_work(handler: Callable[..., Awa
         assert "StatementFailed" in reason
         assert "CHECK" in reason
         assert "5000" not in reason
+
+
+async def read_after(event: Counted, tx: Tx) -> None:
+    if event.key == "reader":
+        await tx.fetch("SELECT count(*) FROM count")
+    else:
+        tx.write("INSERT INTO count (key, amount) VALUES ($1, $2)", event.key, event.amount)
+
+
+async def test_a_reader_is_not_blamed_for_what_was_handed_over_before_it() -> None:
+    """A late statement that is refused when a later message reads parks its own message, and no attempt is counted for
+    the reader, though it may have only one."""
+    async with Bench(read_after, Retry(attempts=1)) as bench:
+        await bench.units.run([delivery("1", "a", 1), delivery("2", "b", 5000), delivery("3", "reader")])
+        assert [(id, state) for id, state, _ in await bench.parked()] == [("2", "parked")]
+        assert await bench.counted() == [("a", 1)]
+        assert bench.metrics.done == 2
+
+
+async def swallow(event: Counted, tx: Tx) -> None:
+    tx.write("INSERT INTO count (key, amount) VALUES ($1, $2)", event.key, event.amount)
+    if event.key == "reader":
+        with contextlib.suppress(StatementFailed):
+            await tx.fetch("SELECT count(*) FROM count")
+
+
+async def test_a_refusal_that_a_later_handler_hides_is_not_lost() -> None:
+    """A handler that goes on after a refusal of what was handed over before it does not hide that refusal."""
+    async with Bench(swallow, Retry(attempts=1)) as bench:
+        await bench.units.run([delivery("1", "b", 5000), delivery("2", "reader")])
+        assert [(id, state) for id, state, _ in await bench.parked()] == [("1", "parked")]
+        assert await bench.counted() == [("reader", 1)]
+
+
+async def write_or_add(event: Counted, tx: Tx) -> None:
+    if event.key == "session":
+        await tx.session.exec(text("INSERT INTO count (key, amount) SELECT 'session', count(*) FROM count"))
+    else:
+        tx.write("INSERT INTO count (key, amount) VALUES ($1, $2)", event.key, event.amount)
+
+
+async def test_a_session_sees_what_was_handed_over_before_it() -> None:
+    """A handler's session comes after the late statements of the messages before it."""
+    async with Bench(write_or_add) as bench:
+        await bench.units.run([delivery("1", "a"), delivery("2", "b"), delivery("3", "session"), delivery("4", "c")])
+        assert await bench.counted() == [("a", 1), ("b", 1), ("session", 2), ("c", 1)]
+        assert bench.metrics.failed == 0
 
 
 async def test_later_messages_of_a_parked_key_wait_behind_it_in_order() -> None:
@@ -271,7 +321,7 @@ async def test_a_redriven_message_leaves_the_parked_rows_with_its_effect() -> No
 
 async def redrive_first(bench: Bench) -> None:
     first = (await bench.store.parking.list())[0]
-    await bench.store.parking.redrive([first.number], bench.clock.time())
+    await bench.store.parking.redrive(ParkedQuery(numbers=[first.number]), bench.clock.time())
     for row in await bench.store.parking.due(bench.clock.time(), 10):
         await bench.units.run([Delivery(row.message, parked=row.number, attempts=row.attempts)])
 

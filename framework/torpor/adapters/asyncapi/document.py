@@ -9,7 +9,10 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, create_model
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
+from torpor.contract.payload import content_type_of
+from torpor.contract.shapes import schema_of
 from torpor.kernel.errors import ConfigurationError
+from torpor.kernel.media import JSON
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
 
 _SCHEMAS = "#/components/schemas/"
 _NOWHERE = "nats://nowhere"  # FastStream leaves the channels of a broker without a server out
-_CORRELATION_ID = "$message.header#/ce-correlationid"
+_CORRELATION_ID = "$message.header#/{}correlationid"
 
 
 def document(plans: Sequence[Plan], title: str, *, version: str, broker_url: str | None) -> dict[str, Any]:
@@ -33,29 +36,46 @@ def document(plans: Sequence[Plan], title: str, *, version: str, broker_url: str
     The broker's servers are told without user, password and path; a broker in memory has none.
     """
     try:
-        from faststream.nats import NatsBroker
         from faststream.specification import AsyncAPI
+
+        twin = _twin(broker_url)
     except ImportError as error:
         raise ConfigurationError(["AsyncAPI needs FastStream. Install torpor[nats] or torpor[kafka]."]) from error
 
     names, schemas = _schemas(plans)
     stubs = {contract: create_model(name) for contract, name in names.items()}
-    servers = _servers(broker_url)
-    twin = NatsBroker(servers or _NOWHERE, protocol_version=None)
+    is_kafka = _is_kafka(broker_url)
     for plan in plans:
-        _declare(twin, plan, stubs)
+        _declare(twin, plan, stubs, group="group_id" if is_kafka else "queue")
     made = AsyncAPI(twin, title=title, version=version).to_specification().to_jsonable()
-    if not servers:
+    if not _servers(broker_url):
         made["servers"] = {}
-    return _mended(made, schemas)
+    types = {_SCHEMAS + name: content_type_of(contract) for contract, name in names.items()}
+    return _mended(made, schemas, types, correlation_id=_CORRELATION_ID.format("ce_" if is_kafka else "ce-"))
 
 
-def _declare(twin: Any, plan: Plan, stubs: Stubs) -> None:
+def _twin(broker_url: str | None) -> Any:
+    """A broker of FastStream's that is never started. Raises ImportError."""
+    servers = _servers(broker_url)
+    if _is_kafka(broker_url):
+        from faststream.kafka import KafkaBroker
+
+        return KafkaBroker([server.partition("://")[2] for server in servers], protocol_version=None)
+    from faststream.nats import NatsBroker
+
+    return NatsBroker(servers or _NOWHERE, protocol_version=None)
+
+
+def _is_kafka(broker_url: str | None) -> bool:
+    return (broker_url or "").startswith("kafka:")
+
+
+def _declare(twin: Any, plan: Plan, stubs: Stubs, *, group: str) -> None:
     """Declares a service's subscribers and publishers, each under a title of its own."""
     for binding in plan.subscribers:
         subscriber = twin.subscriber(
             binding.topic,
-            queue=binding.group,
+            **{group: binding.group},
             title=binding.handled.name,
             description=inspect.getdoc(binding.handled.function),
         )
@@ -88,13 +108,42 @@ def _schemas(plans: Sequence[Plan]) -> tuple[dict[type[Contract], str], dict[str
     """
     contracts = {b.contract: None for plan in plans for b in plan.subscribers}
     contracts.update({contract: None for plan in plans for contract in plan.published})
+    models = [contract for contract in contracts if contract.__torpor_codec__ is None]
     references, definitions = models_json_schema(
-        [(contract, "validation") for contract in contracts],
+        [(contract, "validation") for contract in models],
         ref_template=_SCHEMAS + "{model}",
         schema_generator=_Schemas,
     )
-    names = {contract: references[contract, "validation"]["$ref"].removeprefix(_SCHEMAS) for contract in contracts}
-    return names, definitions.get("$defs", {})
+    names = {contract: references[contract, "validation"]["$ref"].removeprefix(_SCHEMAS) for contract in models}
+    schemas = dict(definitions.get("$defs", {}))
+    for contract in [contract for contract in contracts if contract not in names]:
+        names[contract] = _free(contract.__name__, schemas)
+        schemas[names[contract]] = _standing_alone(schema_of(contract) or {}, names[contract], schemas)
+    return names, schemas
+
+
+def _standing_alone(schema: Mapping[str, Any], name: str, schemas: dict[str, Any]) -> dict[str, Any]:
+    """A schema of another maker than pydantic, with what it refers to added to the schemas under free names."""
+    inner = schema.get("$defs", {})
+    moved = {f"#/$defs/{key}": _SCHEMAS + _free(f"{name}.{key}", schemas) for key in inner}
+    for key, value in inner.items():
+        schemas[moved[f"#/$defs/{key}"].removeprefix(_SCHEMAS)] = _pointing(value, moved)
+    pointing: dict[str, Any] = _pointing({key: value for key, value in schema.items() if key != "$defs"}, moved)
+    return pointing
+
+
+def _pointing(node: Any, moved: Mapping[str, str]) -> Any:
+    """A copy whose references follow what has moved."""
+    if isinstance(node, dict):
+        return {
+            key: moved.get(value, value) if key == "$ref" else _pointing(value, moved) for key, value in node.items()
+        }
+    return [_pointing(value, moved) for value in node] if isinstance(node, list) else node
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    """A name that is not taken."""
+    return name if name not in taken else _free(f"{name}_", taken)
 
 
 class _Schemas(GenerateJsonSchema):
@@ -119,7 +168,9 @@ def _servers(broker_url: str | None) -> list[str]:
     return servers
 
 
-def _mended(made: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+def _mended(
+    made: dict[str, Any], schemas: dict[str, Any], types: Mapping[str, str], *, correlation_id: str
+) -> dict[str, Any]:
     """FastStream's document with what it gets wrong put right.
 
     Names of components may hold no colon. Its order changes from run to run. Torpor's messages carry the correlation
@@ -129,7 +180,8 @@ def _mended(made: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
     mended: dict[str, Any] = _without_colons(made)
     messages = mended["components"]["messages"]
     for message in messages.values():
-        message["correlationId"] = {"location": _CORRELATION_ID}
+        message["correlationId"] = {"location": correlation_id}
+        message["contentType"] = types.get(message["payload"].get("$ref"), JSON)
     for channel in mended["channels"].values():
         channel.pop("servers", None)
     for server in mended["servers"].values():

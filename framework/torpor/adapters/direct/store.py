@@ -6,31 +6,39 @@ from typing import TYPE_CHECKING, Any, Self
 
 from torpor.kernel.errors import StatementFailed
 from torpor.kernel.message import Message
+from torpor.ports.outbox import LogState
 from torpor.ports.store import StorePromises
 from torpor.ports.unit import Admission
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from torpor.kernel.message import ParkedMessage, Timer
+    from torpor.kernel.parked import Inspection, ParkedQuery
     from torpor.ports.broker import Broker
+    from torpor.ports.hints import Hints
+    from torpor.ports.leases import Holding, Leases
+    from torpor.ports.outbox import LogEntry, OutboxLog
+    from torpor.ports.parking import ParkingLot
+    from torpor.ports.requests import Answer, Answers, Requests, Turn
     from torpor.ports.statements import Statements
-    from torpor.ports.tables import Leases, LogEntry, OutboxLog, ParkingLot
     from torpor.ports.timers import Timers
 
 
 class DirectStore:
     """Publishes at commit. At least once, as a delivery that was not acknowledged comes again; no inbox knows it."""
 
-    __slots__ = ("_broker", "_parked_topic", "leases", "outbox", "parking", "promises", "timers")
+    __slots__ = ("_broker", "_parked_topic", "answers", "hints", "leases", "outbox", "parking", "promises", "timers")
 
     def __init__(self, broker: Broker, service: str) -> None:
         self.promises = StorePromises(is_durable=False, is_transactional=False, runs_sql=False)
         self.outbox: OutboxLog = NoOutbox()
-        self.parking: ParkingLot = NoParking()
+        self.parking: ParkingLot = ParkedTopic(f"{service}.parked")
         self.timers: Timers = NoTimers()
         self.leases: Leases = FreeLeases()
+        self.hints: Hints = NoHints()
+        self.answers: Answers = NoAnswers()
         self._broker = broker
         self._parked_topic = f"{service}.parked"
 
@@ -57,10 +65,11 @@ class DirectStore:
 class DirectUnit:
     """Holds messages back until the commit, and publishes them in order, those set aside last."""
 
-    __slots__ = ("_broker", "_held", "_mark", "_parked_topic", "_set_aside", "statements")
+    __slots__ = ("_broker", "_held", "_mark", "_parked_topic", "_set_aside", "requests", "statements")
 
     def __init__(self, broker: Broker, parked_topic: str) -> None:
         self.statements: Statements = NoStatements()
+        self.requests: Requests = NoRequests()
         self._broker = broker
         self._parked_topic = parked_topic
         self._held: list[Message] = []
@@ -76,7 +85,7 @@ class DirectUnit:
         self._held.clear()
         self._set_aside.clear()
 
-    async def admit(self, binding: str, messages: Sequence[Message]) -> Admission:
+    async def admit(self, binding: str, messages: Sequence[Message], queue: str | None = None) -> Admission:
         """All are new: nothing remembers them."""
         return Admission({message.id for message in messages}, ())
 
@@ -136,6 +145,27 @@ class DirectUnit:
         )
 
 
+class NoRequests:
+    """Says what to set, so that answers can be kept."""
+
+    __slots__ = ()
+
+    async def take(self, place: str, key: str, now: float) -> Turn:
+        raise _no_database()
+
+    async def keep(self, place: str, key: str, answer: Answer, *, until: float) -> None:
+        raise _no_database()
+
+
+class NoAnswers:
+    """Always empty."""
+
+    __slots__ = ()
+
+    async def forget(self, before: float) -> None:
+        """No answers."""
+
+
 class NoStatements:
     """Says what to set, so that statements can run."""
 
@@ -150,6 +180,9 @@ class NoStatements:
     async def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
         raise _no_database()
 
+    async def insert_many(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+        raise _no_database()
+
     def session(self) -> Any:
         raise _no_database()
 
@@ -162,34 +195,58 @@ class NoOutbox:
     async def pending(self, limit: int) -> Sequence[LogEntry]:
         return ()
 
-    async def advance(self, positions: Mapping[int, int], epoch: int) -> None:
+    async def advance(self, positions: Mapping[int, int], epoch: int, parked: Sequence[ParkedMessage] = ()) -> None:
         """No cursors."""
 
-    async def trim(self, *, published: float, admitted: float) -> int:
-        return 0
+    async def trim(self, *, published: float, admitted: float) -> None:
+        """Nothing is kept."""
+
+    async def state(self) -> LogState:
+        return LogState(kept=0, kept_since=None, waiting=0, waiting_since=None, cursors={})
+
+    async def published_since(self, since: float, topic: str | None = None) -> Mapping[str, int]:
+        return {}
+
+    async def replay(self, since: float, topic: str | None = None) -> None:
+        raise _no_database()
 
 
-class NoParking:
-    """Always empty: what is set aside is on the parked topic."""
+class ParkedTopic:
+    """Holds no rows: what is set aside is on the parked topic. Says so to whoever would change some."""
 
-    __slots__ = ()
+    __slots__ = ("_topic",)
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
 
     async def due(self, now: float, limit: int) -> Sequence[ParkedMessage]:
         return ()
 
     async def list(
-        self, *, binding: str | None = None, key: str | None = None, limit: int = 100
+        self, query: ParkedQuery | None = None, *, after: int = 0, limit: int = 100
     ) -> Sequence[ParkedMessage]:
         return ()
 
-    async def redrive(self, numbers: Sequence[int], at: float) -> int:
-        return 0
+    async def redrive(self, query: ParkedQuery, at: float) -> int:
+        raise self._refusal("redriven")
 
-    async def discard(self, numbers: Sequence[int]) -> int:
-        return 0
+    async def discard(self, query: ParkedQuery) -> int:
+        raise self._refusal("discarded")
 
-    async def count(self) -> Mapping[str, int]:
+    async def count(self, query: ParkedQuery | None = None) -> Mapping[str, int]:
         return {}
+
+    async def inspect(self, number: int) -> Inspection | None:
+        return None
+
+    async def edit(self, number: int, data: bytes, *, attributes: Mapping[str, str], at: float) -> bool:
+        raise self._refusal("edited")
+
+    def _refusal(self, done: str) -> StatementFailed:
+        return StatementFailed(
+            f"This service has no database: its parked messages are on the topic {self._topic!r}, and cannot be {done} "
+            "there. Publish them again from that topic, or set TORPOR_DATABASE_URL, and later ones are parked in it."
+        )
 
 
 class NoTimers:
@@ -214,6 +271,21 @@ class FreeLeases:
 
     async def release(self, name: str, holder: str) -> None:
         """Nothing is held."""
+
+    async def find(self, name: str) -> Holding | None:
+        return None
+
+
+class NoHints:
+    """Nobody has anything left to do for another."""
+
+    __slots__ = ()
+
+    def tell(self) -> None:
+        """Nothing to tell."""
+
+    async def listen(self, heard: Callable[[], None]) -> None:
+        """Nothing to hear."""
 
 
 def _no_database() -> StatementFailed:

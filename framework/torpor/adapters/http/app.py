@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import re
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
 
 from torpor.adapters.http.edge import Edge
+from torpor.adapters.http.idempotency import Once, documentation, once_of, route_of
 from torpor.adapters.http.operations import Operations
 from torpor.adapters.http.validation import refuse
 from torpor.kernel.errors import ConfigurationError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from torpor.runtime.host import Host
     from torpor.runtime.plan import RouteBinding
 
+_ONCE, _HANDED = "torpor_once", Annotated[Any, Depends(once_of)]  # how the endpoint of a request with a key gets it
 _PARAMETER = re.compile(r"{\w+(:\w+)?}")
 
 
@@ -70,7 +72,9 @@ def _add_routes(app: FastAPI, hosts: Sequence[Host]) -> dict[Any, RouteBinding]:
                 )
             endpoint = _endpoint(host, binding)
             try:
-                app.add_api_route(binding.path, endpoint, methods=[binding.method], **binding.options)
+                app.router.add_api_route(
+                    binding.path, endpoint, methods=[binding.method], **binding.options, **_once(host, binding)
+                )
             except (RuntimeError, AssertionError, TypeError, ValueError) as error:
                 problems.append(f"Handler {handler} is no route for FastAPI: {_on_one_line(error)}")
             bindings[endpoint] = binding
@@ -79,20 +83,35 @@ def _add_routes(app: FastAPI, hosts: Sequence[Host]) -> dict[Any, RouteBinding]:
     return bindings
 
 
+def _once(host: Host, binding: RouteBinding) -> dict[str, Any]:
+    """What FastAPI is told of a route that answers a key once."""
+    policy = binding.idempotency
+    if policy is None:
+        return {}
+    return {"route_class_override": route_of(host, binding, policy), "openapi_extra": documentation(policy)}
+
+
 def _endpoint(host: Host, binding: RouteBinding) -> Callable[..., Any]:
     """What FastAPI calls: it looks like the handler without what Torpor fills, and hands over to the host."""
-    respond = host.respond
+    respond, parameters = host.respond, list(binding.foreign)
 
     async def endpoint(**arguments: Any) -> Any:
         return await respond(binding, arguments)
 
+    async def endpoint_once(**arguments: Any) -> Any:
+        once: Once | None = arguments.pop(_ONCE)
+        return await respond(binding, arguments, None if once is None else await once.open(binding))
+
+    if binding.idempotency is not None:
+        endpoint = endpoint_once
+        parameters.append(inspect.Parameter(_ONCE, inspect.Parameter.KEYWORD_ONLY, annotation=_HANDED))
     handler = binding.handled.function
     endpoint.__name__ = binding.handled.name.partition(".")[2]
     endpoint.__doc__ = handler.__doc__
     endpoint.__module__ = handler.__module__
     endpoint.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # FastAPI reads it
         # By keyword, because what Torpor fills has left gaps among the defaults.
-        [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in binding.foreign],
+        [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters],
         return_annotation=None if binding.returns is NoneType else binding.returns,
     )
     return endpoint

@@ -1,6 +1,7 @@
 """A broker in memory: topics are append-only lists, groups have a cursor and a queue of what came back.
 
-It has no tasks, threads or timers of its own, and does the same in each run.
+It has no tasks, threads or timers of its own, and does the same in each run. The active consumer of an unshared group
+is the first that fetches; another takes over when it stops, or when `MemoryBroker.depose` plays its silence.
 """
 
 from __future__ import annotations
@@ -69,6 +70,7 @@ class MemoryHub:
                 topic = self._topics[subscription.topic]
                 self._groups[place] = _Group(topic)
                 topic.groups.append(self._groups[place])
+            self._groups[place].is_shared = subscription.is_shared
 
     def group(self, subscription: Subscription) -> _Group:
         """The declared group of a subscription."""
@@ -115,6 +117,8 @@ class _Group:
 
     def __init__(self, topic: _Topic) -> None:
         self.topic = topic
+        self.is_shared = False
+        self.active: MemoryConsumer | None = None
         self.cursor = 0
         self.returned: list[int] = []  # a heap, so that what came back keeps its order
         self.held: dict[int, MemoryConsumer] = {}
@@ -126,6 +130,8 @@ class _Group:
 
     def take(self, limit: int, consumer: MemoryConsumer) -> list[Delivery]:
         taken: list[Delivery] = []
+        if not self.is_shared and not self._is_active(consumer):
+            return taken
         while len(taken) < limit and (self.returned or self.cursor < len(self.topic.log)):
             if self.returned:
                 position = heapq.heappop(self.returned)
@@ -136,6 +142,30 @@ class _Group:
             self.held[position] = consumer
             taken.append(Delivery(message, position, fault=fault))
         return taken
+
+    def _is_active(self, consumer: MemoryConsumer) -> bool:
+        """Whether a consumer is the active one. Who becomes it has all that is unsettled delivered from the first."""
+        if self.active is None:
+            self.active = consumer
+            self._take_back([*self.held])
+        return self.active is consumer
+
+    def leave(self, consumer: MemoryConsumer) -> None:
+        """Lets whoever fetches next take over, if this was the active one."""
+        if self.active is consumer:
+            self.active = None
+            self.wake()
+
+    def depose(self, consumer: MemoryConsumer) -> None:
+        """Has the next of the others take over, if this was the active one."""
+        if self.active is consumer:
+            self.active = None
+            self._is_active(next((other for other in self.consumers if other is not consumer), consumer))
+
+    def _take_back(self, positions: list[int]) -> None:
+        for position in positions:
+            del self.held[position]
+        self.give_back(positions)
 
     def settle(self, deliveries: Iterable[Delivery], consumer: MemoryConsumer) -> list[int]:
         """Takes deliveries out of the consumer's hands; those that it no longer holds are left alone."""
@@ -150,10 +180,7 @@ class _Group:
         self.wake()
 
     def abandon(self, consumer: MemoryConsumer) -> None:
-        positions = [position for position, holder in self.held.items() if holder is consumer]
-        for position in positions:
-            del self.held[position]
-        self.give_back(positions)
+        self._take_back([position for position, holder in self.held.items() if holder is consumer])
 
     def wake(self) -> None:
         for consumer in self.consumers:
@@ -208,6 +235,12 @@ class MemoryBroker:
             consumer.abandon()
         self._consumers.clear()
 
+    def depose(self) -> None:
+        """Has the others take over from all consumers of this connection, which stand by then: as when its process is
+        dead or frozen."""
+        for consumer in self._consumers:
+            consumer.depose()
+
     def check(self) -> None:
         """Raises NotRunning, or BrokerUnavailable."""
         if not self._is_running:
@@ -256,7 +289,12 @@ class MemoryConsumer:
         if not self._is_stopped:
             self._is_stopped = True
             self._group.consumers.remove(self)
+            self._group.leave(self)
             self.news.set()
+
+    def depose(self) -> None:
+        """Lets another consumer of its group take over; this one stands by, behind the others."""
+        self._group.depose(self)
 
     def abandon(self) -> None:
         """Gives back what was handed out and never settled: the broker is going."""

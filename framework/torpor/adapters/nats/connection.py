@@ -202,23 +202,6 @@ class Connection:
             async with asyncio.timeout(self.options.request_timeout):
                 return await first
 
-    async def ask_all(self, subject: str, seconds: float) -> list[bytes]:
-        """What all who listen answer within a time; at once, when nobody listens."""
-        answers: list[bytes] = []
-        is_over = asyncio.Event()
-
-        def take(answer: Msg | None) -> None:
-            if answer is not None and answer.data:
-                answers.append(answer.data)
-            else:
-                is_over.set()
-
-        with self._asking(take) as reply, self.mapped(), contextlib.suppress(TimeoutError):
-            await self.client.publish(subject, reply=reply)
-            async with asyncio.timeout(seconds):
-                await is_over.wait()
-        return answers
-
     @contextlib.contextmanager
     def _asking(self, take: Callable[[Msg | None], None]) -> Iterator[str]:
         """A reply subject whose answers are taken; None comes when the connection is lost."""

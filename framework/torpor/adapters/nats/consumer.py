@@ -6,22 +6,24 @@ import asyncio
 import json
 import logging
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torpor.adapters.nats.connection import API, Sink
-from torpor.adapters.nats.held import ACK, NAK, Held, place_of
+from torpor.adapters.nats.held import ACK, IN_PROGRESS, NAK, Held, key_of, sequence_of
+from torpor.adapters.nats.pin import HEADER, LOST, Pin
 from torpor.kernel import cloudevents
-from torpor.kernel.errors import BrokerUnavailable, NotRunning
+from torpor.kernel.errors import BrokerUnavailable, NotRunning, TorporError
 from torpor.kernel.message import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Iterable, Sequence
 
     from nats.aio.client import Client
     from nats.aio.msg import Msg
     from nats.aio.subscription import Subscription as ClientSubscription
 
     from torpor.adapters.nats.connection import Connection
+    from torpor.adapters.nats.held import Key
     from torpor.adapters.nats.streams import Streams
     from torpor.ports.consumer import Subscription
 
@@ -39,8 +41,9 @@ _PASSING = ("batch completed", "message size exceeds", "leadership change", "ser
 class JetStreamConsumer:
     """A live subscription: a durable pull consumer, and what was fetched from it ahead.
 
-    `_credit` is what the server may still send. One timer, at each third of the ack wait, keeps what is held from being
-    redelivered, and watches over the pull requests.
+    `_credit` is what the server may still send. Unless the subscription is shared, the consumer stands by with a pull
+    request for one message until that message tells it that it has the pin; it then has the durable reset, and pulls.
+    One timer renews the pin, keeps what is held from being redelivered, and watches over the pull requests.
     """
 
     def __init__(self, subscription: Subscription, connection: Connection, streams: Streams) -> None:
@@ -49,37 +52,44 @@ class JetStreamConsumer:
         self._streams = streams
         self._window = connection.options.fetch_window
         self._stream, self._durable = streams.durable(subscription)
-        self._held = Held(connection, self._stream, self._durable)
+        self._held = Held()
+        self._pin = None if subscription.is_shared else Pin(connection, self._stream, self._durable)
+        self._is_active = subscription.is_shared
+        self._is_look_due = True
         self._next = f"{API}.CONSUMER.MSG.NEXT.{self._stream}.{self._durable}"
         self._inbox = ""
         self._listening: ClientSubscription | None = None
-        self._buffer: deque[Msg] = deque()
+        self._buffer: deque[tuple[Key, Msg]] = deque()
+        self._last_reply: str | None = None  # of what was acknowledged last on this connection
         self._credit = 0
         self._heard_at = 0.0  # the loop's time of the last sign of the pull requests
-        self._is_settled_in = False
         self._trouble: str | None = None
         self._news = asyncio.Event()
         self._lost = asyncio.Event()
         self._is_stopped = False
-        self._turn = min(connection.options.ack_wait / 3, _LONGEST_TURN)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._arriving: asyncio.Task[None] | None = None
+        options = connection.options
+        self._keeping = min(options.ack_wait / 3, _LONGEST_TURN)
+        self._turn = self._keeping if self._pin is None else min(options.pin_timeout / 3, self._keeping)
         self._loop = asyncio.get_running_loop()
+        self._keep_at = self._loop.time() + self._keeping
         self._timer = self._loop.call_later(self._turn, self._tick)
 
     async def attach(self, client: Client) -> None:
-        self._credit = 0  # pull requests are forgotten with their connection
+        self._forget_requests()
         self._lost.clear()
         self._trouble = None
-        self._is_settled_in = False
-        await self._held.attach(client)
+        self._last_reply = None
+        self._held.recall()
         if not self._is_stopped:
-            self._inbox = client.new_inbox()
-            self._listening = await client.subscribe(f"{self._inbox}.*", future=Sink(self._take))
+            await self._listen(client)
         self._news.set()
 
     def detach(self) -> None:
         self._lost.set()
-        self._credit = 0
         self._listening = None
+        self._forget_requests()
         self._news.set()
 
     def refused(self, subject: str) -> None:
@@ -94,21 +104,29 @@ class JetStreamConsumer:
                 raise NotRunning(f"The consumer of {self.subscription!r} has stopped.")
             if self._trouble is not None and not self._buffer:
                 await self._recover()
-            await self._pull()
+            if not self._is_active:
+                self._arriving = self._arriving or self._spawn(self._stand_by())
+                await asyncio.shield(self._arriving)  # a cancelled fetch must not break a takeover off
+            if self._is_active:
+                await self._pull()
             if self._buffer:  # nothing is awaited from here on, so no delivery is lost to a cancellation
-                return [self._read(self._buffer.popleft()) for _ in range(min(limit, len(self._buffer)))]
+                return [self._read(*self._buffer.popleft()) for _ in range(min(limit, len(self._buffer)))]
             await self._news.wait()
 
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        await self._settle(deliveries, ACK)
+        replies = self._held.let_go([delivery.token for delivery in deliveries], acknowledged=True)
+        if replies:
+            self._last_reply = replies[-1]
+        await self._settle(replies, ACK)
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
-        await self._settle(deliveries, NAK)
+        await self._settle(self._held.let_go([delivery.token for delivery in deliveries]), NAK)
 
     async def stop(self) -> None:
         if self._is_stopped:
             return
         self._is_stopped = True
+        self._credit = 0
         self._news.set()
         listening, self._listening = self._listening, None
         if listening is not None:
@@ -119,56 +137,129 @@ class JetStreamConsumer:
             losing = asyncio.create_task(self._lost.wait())
             await asyncio.wait({draining, losing}, timeout=_STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
             losing.cancel()
-        await self._held.give_back([message.reply for message in self._buffer])
-        self._buffer.clear()
+        ahead = self._drop_ahead()
+        if self._pin is None:
+            await self._give_back(ahead)
         await self._leave_if_done()
 
     async def close(self) -> None:
         """Gives back all that is held: the broker stops."""
         await self.stop()
-        await self._held.give_back()
-        await self._leave_if_done()
+        if len(self._held):
+            everything = self._held.let_all_go()
+            if self._pin is None:
+                await self._give_back(everything)
+            await self._leave_if_done()
 
     @property
     def is_done(self) -> bool:
         """Whether nothing of it is left."""
         return self._is_stopped and not len(self._held)
 
+    async def _listen(self, client: Client) -> None:
+        self._inbox = client.new_inbox()
+        self._listening = await client.subscribe(f"{self._inbox}.*", future=Sink(self._take))
+
+    def _forget_requests(self) -> None:
+        """Stands by again, unless the subscription is shared: the connection or the pin is lost."""
+        self._credit = 0
+        if self._pin is not None:
+            self._pin.drop()
+            self._is_active = False
+            self._is_look_due = True
+            self._drop_ahead()
+
+    def _drop_ahead(self) -> list[str]:
+        """Forgets what was never handed out. It comes again."""
+        ahead = self._held.let_go([key for key, _ in self._buffer])
+        self._buffer.clear()
+        return ahead
+
+    async def _stand_by(self) -> None:
+        """Keeps one pull request open until it brings the pin, and takes over then."""
+        pin = self._pin
+        if pin is None:
+            return
+        await self._connection.ready()
+        if pin.id is not None:
+            await self._take_over(pin)
+        elif not self._credit:
+            await self._ask(1)
+        if self._is_look_due and pin.id is None:
+            await pin.look()
+            self._is_look_due = False
+
+    async def _take_over(self, pin: Pin) -> None:
+        """Has the server begin with the first unacknowledged message, and listens where nothing older can arrive."""
+        inbox, listening, self._listening = self._inbox, self._listening, None
+        with self._connection.mapped():
+            if listening is not None:
+                await listening.unsubscribe()
+            if self._last_reply is not None:  # once it is answered, the acknowledgements before it are counted
+                await self._connection.ask(self._last_reply, IN_PROGRESS)
+            await pin.reset()
+            if self._inbox != inbox or self._is_stopped or pin.id is None:  # the world has changed meanwhile
+                return
+            self._held.recall()
+            self._credit = 0
+            await self._listen(self._connection.client)
+        self._is_active = True
+
     async def _pull(self) -> None:
         """Asks for more when half of the window is used up."""
         wanted = self._window - self._credit - len(self._buffer)
-        if wanted * 2 < self._window or (self._buffer and not (self._connection.is_up and self._is_settled_in)):
+        if wanted * 2 < self._window or (self._buffer and not self._connection.is_up):
             return
         await self._connection.ready()
-        if not self._is_settled_in:
-            inbox = self._inbox
-            await self._held.reclaim()
-            if self._inbox != inbox or self._is_stopped:  # the world has changed meanwhile
-                await self._leave_if_done()
-                self._news.set()
-                return
-            self._is_settled_in = True
-        request = {"batch": wanted, "expires": _EXPIRES * _NANOSECONDS, "idle_heartbeat": _HEARTBEAT * _NANOSECONDS}
-        self._credit += wanted
+        if self._is_active:
+            await self._ask(wanted)
+
+    async def _ask(self, batch: int) -> None:
+        self._credit += batch
         self._heard_at = self._loop.time()
         with self._connection.mapped():
-            await self._connection.client.publish(self._next, json.dumps(request).encode(), reply=f"{self._inbox}.pull")
+            await self._request("pull", batch=batch, expires=_EXPIRES, idle_heartbeat=_HEARTBEAT * _NANOSECONDS)
+
+    async def _request(self, name: str, *, expires: float, **more: int) -> None:
+        request: dict[str, Any] = {"expires": int(expires * _NANOSECONDS), **more}
+        if self._pin is not None:
+            request |= self._pin.request()
+        await self._connection.client.publish(self._next, json.dumps(request).encode(), reply=f"{self._inbox}.{name}")
 
     def _take(self, message: Msg) -> None:
         """Called by the client's reader, for a delivery or for a status."""
         self._heard_at = self._loop.time()
-        if message.reply:
-            self._credit -= 1
-            self._held.add(message.reply)
-            self._buffer.append(message)
-        else:
+        if not message.reply:
             self._heed(message)
+        elif self._is_active:
+            self._credit -= 1
+            key = key_of(message.reply)
+            if self._held.is_settled(key):
+                self._spawn(self._tell([message.reply], ACK))
+            elif self._held.take(key, message.reply):
+                self._buffer.append((key, message))
+        else:
+            self._credit = 0
+            self._receive_pin(message)
         self._news.set()
+
+    def _receive_pin(self, message: Msg) -> None:
+        """Learns that it is the active consumer. The message comes again after the reset."""
+        told = (message.headers or {}).get(HEADER)
+        if told is None:
+            self._trouble = "another process has declared it as shared. Let all of a group share, or none"
+        elif self._pin is not None:
+            self._pin.id = told
 
     def _heed(self, status: Msg) -> None:
         headers = status.headers or {}
         code, told = headers.get("Status", ""), (headers.get("Description") or "").strip()
-        if code == "100":
+        if code == LOST:
+            if self._is_active:
+                _logger.info("Another consumer of %s of stream %s has taken over.", self._durable, self._stream)
+            self._forget_requests()
+            return
+        if code == "100" or status.subject.endswith(".keep"):
             return
         left = headers.get("Nats-Pending-Messages", "")
         self._credit = max(0, self._credit - int(left)) if left.isdigit() else 0
@@ -189,39 +280,95 @@ class JetStreamConsumer:
         elif not any(reason in trouble.lower() for reason in _PASSING):
             raise BrokerUnavailable(f"Consumer {self._durable!r} of stream {self._stream!r} is refused: {trouble}.")
 
-    def _read(self, message: Msg) -> Delivery:
-        stream, sequence = place_of(message.reply)
+    def _read(self, key: Key, message: Msg) -> Delivery:
+        headers = message.headers
+        if headers is not None:
+            headers.pop(HEADER, None)
         read, fault = cloudevents.decode(
-            message.headers,
+            headers,
             message.data,
             topic=self.subscription.topic,
-            position=f"{stream}:{sequence}",
+            position=f"{self._stream}:{sequence_of(key)}",
             style=cloudevents.NATS,
         )
-        return Delivery(read, message.reply, fault=fault)
+        return Delivery(read, key, fault=fault)
 
-    async def _settle(self, deliveries: Sequence[Delivery], word: bytes) -> None:
-        await self._held.settle([delivery.token for delivery in deliveries], word)
+    async def _settle(self, replies: Sequence[str], word: bytes) -> None:
+        await self._tell(replies, word)
         if self._is_stopped:
             await self._leave_if_done()
 
+    async def _give_back(self, replies: Sequence[str]) -> None:
+        try:
+            await self._tell(replies, NAK)
+        except TorporError as error:
+            _logger.debug("%d deliveries come again after the ack wait: %s", len(replies), error)
+
+    async def _tell(self, replies: Iterable[str], word: bytes) -> None:
+        client = self._connection.client
+        with self._connection.mapped():
+            for reply in replies:
+                await client.publish(reply, word)
+
     async def _leave_if_done(self) -> None:
-        if self.is_done:
-            self._timer.cancel()
-            self._connection.remove(self)
-            await self._held.leave()
+        if not self.is_done:
+            return
+        self._timer.cancel()
+        self._connection.remove(self)
+        if self._pin is not None and self._pin.id is not None:
+            if self._last_reply is not None:
+                await self._confirm(self._last_reply)
+            await self._pin.give_up()
 
     def _tick(self) -> None:
+        now = self._loop.time()
         self._timer = self._loop.call_later(self._turn, self._tick)
-        self._held.keep()
-        if self._credit > 0 and self._connection.is_up and self._loop.time() - self._heard_at > _SILENCE:
+        if not self._connection.is_up:
+            return
+        if self._is_stopped:
+            pass  # who drains for longer than the pin timeout lets another take over meanwhile
+        elif self._pin is not None and self._pin.id is not None:
+            self._spawn(self._renew())
+        elif self._pin is not None:
+            self._is_look_due = True
+            self._news.set()
+        if now >= self._keep_at:
+            self._keep_at = now + self._keeping
+            self._spawn(self._tell(self._held.turn(), IN_PROGRESS))
+        if self._credit > 0 and now - self._heard_at > _SILENCE:
             self._connection.renew(f"no heartbeat of consumer {self._durable!r} for {_SILENCE} s")
+
+    async def _renew(self) -> None:
+        """Renews the pin with a request that no message fits in."""
+        with self._connection.mapped():
+            await self._request("keep", batch=1, max_bytes=1, expires=self._turn)
+
+    async def _confirm(self, reply: str) -> None:
+        """Returns once the server has counted the acknowledgements that were sent."""
+        try:
+            await self._connection.ask(reply, IN_PROGRESS)
+        except TorporError as error:
+            _logger.debug("%s", error)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._end)
+        return task
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task is self._arriving:
+            self._arriving = None
+        _note(task)
 
     def __repr__(self) -> str:
         state = "stopped" if self._is_stopped else f"ahead={len(self._buffer)} credit={self._credit}"
+        if not (self._is_active or self._is_stopped):
+            state = "standing by"
         return f"<JetStreamConsumer {self._durable} of {self._stream} {state} held={len(self._held)}>"
 
 
-def _note(draining: asyncio.Task[None]) -> None:
-    if not draining.cancelled() and draining.exception() is not None:
-        _logger.debug("A subscription did not end in order: %s", draining.exception())
+def _note(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        _logger.debug("%s", task.exception())

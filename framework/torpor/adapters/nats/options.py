@@ -39,7 +39,8 @@ class JetStreamOptions:
     max_payload: int | None = None  # a limit lower than the server's
     fetch_window: int = 256  # deliveries fetched ahead for a consumer
 
-    ack_wait: float = 10.0  # after which the server redelivers what a dead consumer held
+    ack_wait: float = 10.0  # after which the server redelivers what a dead consumer of a shared subscription held
+    pin_timeout: float = 3.0  # of silence, after which another consumer of a group takes over
     max_ack_pending: int = 2000  # deliveries of a group that may be unacknowledged at a time
     retention: float = WEEK  # how long a stream keeps its messages
     duplicate_window: float = 120.0

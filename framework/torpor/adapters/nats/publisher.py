@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torpor.kernel.message import Message
 
 _BURST_BYTES = 4 * 1024 * 1024  # on their way before the first confirmations are waited for
+_MOST_HEADERS = 65_535  # a server's own limit, of which it tells only once a message was sent
 _HEADER_FRAME = len(b"NATS/1.0\r\n\r\n")
 _HEADER_LINE = len(b": \r\n")
 
@@ -92,9 +93,12 @@ class Publisher:
                 raise Rejected(f"{message!r} is refused: {error.problems[0]}") from error
         headers = cloudevents.encode(message, cloudevents.NATS)
         headers["Nats-Msg-Id"] = headers["ce-id"]
-        size = len(message.data) + _HEADER_FRAME
+        size = _HEADER_FRAME
         for name, value in headers.items():
             size += len(name) + len(value) + _HEADER_LINE
+        if size > _MOST_HEADERS:
+            raise Rejected(f"{message!r} has {size} bytes of headers, its key among them; NATS takes {_MOST_HEADERS}.")
+        size += len(message.data)
         if size > limit:
             raise Rejected(
                 f"{message!r} is {size} bytes with its headers, and NATS at {self._connection.servers} takes at most "

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
+from torpor.adapters.nats import pin
 from torpor.adapters.nats.names import check_topic, durable_of, stream_of
 from torpor.kernel.errors import BrokerUnavailable, ConfigurationError
 
@@ -33,16 +34,20 @@ class Streams:
     def __init__(self, connection: Connection) -> None:
         self.names: dict[str, str] = {}
         self._durables: dict[tuple[str, str], tuple[str, str]] = {}
+        self._shared: set[tuple[str, str]] = set()
+        self._created: dict[str, str | None] = {}  # when, by topic
         self._connection = connection
         self.is_doubtful = False
 
     async def declare(self, topics: Sequence[str], subscriptions: Sequence[Subscription]) -> None:
         """Makes streams and durables exist, and remembers them."""
         every = [*topics, *(subscription.topic for subscription in subscriptions)]
-        groups = {(subscription.topic, subscription.group) for subscription in subscriptions}
+        groups = {(sub.topic, sub.group): sub.is_shared for sub in subscriptions}
         _check_names(every, groups)
+        if not all(groups.values()):
+            await self._check_level()
         await asyncio.gather(*(self._declare_stream(topic) for topic in dict.fromkeys(every)))
-        await asyncio.gather(*(self._declare_durable(topic, group) for topic, group in sorted(groups)))
+        await asyncio.gather(*(self._declare_durable(*place, is_shared=groups[place]) for place in sorted(groups)))
 
     def durable(self, subscription: Subscription) -> tuple[str, str]:
         """The stream and the durable of a declared subscription."""
@@ -61,10 +66,22 @@ class Streams:
             return
         try:
             await asyncio.gather(*(self._declare_stream(topic) for topic in [*self.names]))
-            await asyncio.gather(*(self._declare_durable(topic, group) for topic, group in [*self._durables]))
+            await asyncio.gather(
+                *(self._declare_durable(*place, is_shared=place in self._shared) for place in [*self._durables])
+            )
         except ConfigurationError as error:
             raise BrokerUnavailable(f"What was declared is gone, and cannot be made again: {error}") from error
         self.is_doubtful = False
+
+    async def _check_level(self) -> None:
+        """Raises ConfigurationError when the server is too old to keep a group's order."""
+        level = ((await self._connection.request("INFO")).get("api") or {}).get("level", 0)
+        if level < pin.LEVEL:
+            problem = (
+                f"NATS at {self._connection.servers} is too old: a group that keeps the order of its keys needs "
+                f"{pin.SINCE} or newer (level {pin.LEVEL} of JetStream's API; this one has {level})."
+            )
+            raise ConfigurationError([f"{problem} Upgrade it, or let the group share its messages without order."])
 
     async def _declare_stream(self, topic: str) -> None:
         self.names[topic] = await self._holder(topic) or await self._make_stream(topic)
@@ -101,11 +118,13 @@ class Streams:
             if holder is not None:
                 return holder
         _check(answer, f"Stream {name!r} of topic {topic!r}")
-        if self.is_doubtful and answer.get("did_create"):
+        created = answer.get("created")  # `did_create` is told of a stream that exists, too
+        if self._created.setdefault(topic, created) != created:
             _logger.warning("Stream %s of topic %s was gone, with what it held. It is made again, empty.", name, topic)
+            self._created[topic] = created
         return name
 
-    async def _declare_durable(self, topic: str, group: str) -> None:
+    async def _declare_durable(self, topic: str, group: str, *, is_shared: bool) -> None:
         options, stream = self._connection.options, self.names[topic]
         name = durable_of(group) if stream == stream_of(topic) else durable_of(group, topic)
         wanted = {
@@ -116,6 +135,9 @@ class Streams:
             "max_deliver": -1,
             "max_ack_pending": options.max_ack_pending,
             "filter_subject": topic,
+            "priority_policy": "none" if is_shared else "pinned_client",
+            "priority_groups": [] if is_shared else [pin.GROUP],
+            "priority_timeout": 0 if is_shared else int(options.pin_timeout * _NANOSECONDS),
         }
         answer = await self._make_durable(stream, {**wanted, "deliver_policy": "all"})
         if _error_of(answer) == _CONSUMER_EXISTS:
@@ -127,6 +149,7 @@ class Streams:
             answer = await self._make_durable(stream, {**existing, **wanted})
         _check(answer, f"Consumer {name!r} of stream {stream!r} (group {group!r}, topic {topic!r})")
         self._durables[topic, group] = stream, name
+        (self._shared.add if is_shared else self._shared.discard)((topic, group))
 
     async def _make_durable(self, stream: str, config: dict[str, Any]) -> dict[str, Any]:
         path = f"CONSUMER.CREATE.{stream}.{config['name']}.{config['filter_subject']}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
+
+import asyncpg
 
 from torpor.adapters.postgres import migrations
 from torpor.adapters.postgres.errors import DRIVER_ERRORS, refusal
@@ -12,9 +15,7 @@ from torpor.adapters.postgres.queries import pending, queries
 from torpor.kernel.errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-
-    import asyncpg
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from torpor.adapters.postgres.address import Address
     from torpor.adapters.postgres.options import PostgresOptions
@@ -44,10 +45,9 @@ class Database:
             raise self._closed()
         return self._units
 
-    @property
-    def pending(self) -> str:
-        """The query for what is to be published."""
-        return pending(self.options.schema, self.shards)
+    def pending(self, part: int | None) -> str:
+        """The query for what is to be published, in one part of the log or in all of it."""
+        return pending(self.options.schema, self.shards, part)
 
     async def open(self) -> None:
         """Opens what `migrate` has made. Raises StoreUnavailable or SchemaMismatch."""
@@ -101,6 +101,40 @@ class Database:
             raise refusal(error, statement) from error
         finally:
             pool.give_back(connection)
+
+    @asynccontextmanager
+    async def transaction(self, place: str, *, on_units: bool = False) -> AsyncIterator[asyncpg.Connection]:
+        """A transaction of several statements, on a unit's connection if the relay must not wait for it. A lock that
+        cannot be had in the time that the transaction sets passes as asyncpg's error."""
+        pool = self.units if on_units else self._beside
+        if pool is None:
+            raise self._closed()
+        connection = await pool.take()
+        try:
+            async with connection.transaction():
+                if self.options.is_pooled:
+                    await connection.execute(local(self.options.reading))
+                yield connection
+        except asyncpg.LockNotAvailableError:
+            raise
+        except DRIVER_ERRORS as error:
+            raise refusal(error, place) from error
+        finally:
+            pool.give_back(connection)
+
+    @asynccontextmanager
+    async def apart(self, place: str) -> AsyncIterator[asyncpg.Connection]:
+        """A transaction on a connection of its own, which waits however long: for what may read a whole table."""
+        connection = await connect(self.address, self.options, settings=self.options.reading, is_patient=True)
+        try:
+            async with connection.transaction():
+                if self.options.is_pooled:
+                    await connection.execute(local(self.options.reading))
+                yield connection
+        except DRIVER_ERRORS as error:
+            raise refusal(error, place) from error
+        finally:
+            await end(connection)
 
     async def remove(self, statement: str, before: float, limit: int) -> int:
         """Deletes old rows, some at a time, on a unit's connection: the relay must not wait for it."""

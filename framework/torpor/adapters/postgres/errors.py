@@ -19,6 +19,9 @@ DRIVER_ERRORS = (
     OverflowError,
 )
 
+# What a value of another type than its column's raises while COPY encodes it.
+CODEC_ERRORS = (ValueError, TypeError, ArithmeticError, AttributeError, LookupError)
+
 _SHOWN = 200
 
 # SQLSTATEs that speak of the database, not of the statement: connection, resources, shutdown, I/O, corruption; a
@@ -27,6 +30,8 @@ _UNAVAILABLE = ("08", "53", "57P", "58", "XX001", "XX002", "25P03", "25P04", "25
 # The transaction lost against another, or a migration has changed the tables under it: done again, it succeeds.
 _AGAIN = ("40", "55P03")
 _ABORTED = "25P02"
+# Of a statement of Torpor's own: the role lacks a permission, a table or its schema is gone. No message is to blame.
+_UNFIT = ("42501", "42P01", "3F000")
 _UNPREPARED = ("26000", "42P05")  # the statement is on another connection of the pooler
 
 
@@ -37,6 +42,11 @@ def refusal(error: Exception, statement: str) -> StatementFailed | StoreUnavaila
     state = getattr(error, "sqlstate", None) or ""
     if is_outage(error):
         return StoreUnavailable(f"PostgreSQL cannot go on: {told(error)}. The unit was rolled back; try it again.")
+    if state in _UNFIT and "torpor_" in statement:
+        return StoreUnavailable(
+            f"PostgreSQL keeps Torpor from its own tables: {told(error)}. Give the role what it needs, and run "
+            "`torpor migrate` if a table is missing."
+        )
     if state in _UNPREPARED:
         return StatementFailed(
             f"PostgreSQL lost a prepared statement: {told(error)}. Behind a pooler in transaction mode (PgBouncer) set "
@@ -46,6 +56,14 @@ def refusal(error: Exception, statement: str) -> StatementFailed | StoreUnavaila
     if state == _ABORTED:
         advice = " An earlier statement of the unit failed, and PostgreSQL then runs no more: let its error pass."
     return StatementFailed(f"PostgreSQL refused a statement: {told(error)}.{advice} Statement: {first_line(statement)}")
+
+
+def unfit(error: Exception, statement: str) -> StatementFailed:
+    """The error to raise when a value cannot be encoded. What is told of it names types, and no value."""
+    what = told(error) if isinstance(error, (TypeError, AttributeError, UnicodeError)) else type(error).__name__
+    return StatementFailed(
+        f"A row holds a value that its column does not take: {what}. Statement: {first_line(statement)}"
+    )
 
 
 def is_outage(error: Exception) -> bool:

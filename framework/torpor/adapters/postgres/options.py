@@ -18,8 +18,9 @@ class PostgresOptions:
     """The knobs of the PostgreSQL store. Immutable by convention.
 
     `schema` is where Torpor's tables are, and what the service's own are looked up in first. `connections` is how many
-    units may be open at once; two more serve the relay and its like. `is_pooled` says that a pooler in transaction mode
-    (PgBouncer) stands before the database: then no statement stays prepared, which costs an exchange each.
+    units may be open at once; two more serve the relay and its like, and in the keeper one more listens for hints.
+    `is_pooled` says that a pooler in transaction mode (PgBouncer) stands before the database: then no statement stays
+    prepared, which costs an exchange each.
     `command_seconds` is the longest a statement may take before the database counts as lost, `wait_seconds` the longest
     that a unit waits for a connection, `idle_seconds` how long PostgreSQL lets a unit hold its locks while nothing is
     asked of it. The isolation of units need not be raised for Torpor's sake; what a stricter one refuses is retried.

@@ -9,7 +9,7 @@ from pathlib import Path
 from torpor.adapters.postgres.options import quoted
 
 # The framework's migrations, in order. A list, so that to start the store no folder has to be searched.
-MIGRATIONS = ("0001_core.sql",)
+MIGRATIONS = ("0001_core.sql", "0002_outbox.sql", "0003_requests.sql", "0004_parked.sql")
 
 
 @cache
@@ -37,8 +37,11 @@ def queries(schema: str) -> dict[str, str]:
 
 
 @cache
-def pending(schema: str, shards: int) -> str:
-    """The rows past the cursors of all shards, in order of position."""
-    one = queries(schema)["pending"]
+def pending(schema: str, shards: int, part: int | None) -> str:
+    """The rows past the cursors of all shards, in order of position: those of one part of the log, or all. A row with
+    the state of the log comes with them."""
+    named = queries(schema)
+    one = named["pending"].replace("{part}", "" if part is None else f"_{part}")
     every = "\nUNION ALL\n".join(f"({one.replace('{shard}', str(shard))})" for shard in range(shards))
-    return f"SELECT * FROM (\n{every}\n) AS waiting ORDER BY pos LIMIT $1"  # noqa: S608  # of our own blocks and numbers
+    rows = f"SELECT * FROM (\n{every}\n) AS waiting ORDER BY pos LIMIT $1"  # noqa: S608  # our own blocks and numbers
+    return f"{named['pending_state']}\nUNION ALL\n({rows})"

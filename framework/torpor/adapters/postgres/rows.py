@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torpor.adapters.postgres.text import indexed, read, stored
 from torpor.kernel.keys import slot_of
 from torpor.kernel.message import Message, ParkedMessage, Timer
-from torpor.ports.tables import LogEntry
+from torpor.ports.outbox import LogEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,7 +35,7 @@ def parked_columns(rows: Iterable[ParkedMessage]) -> Columns:
             (
                 row.number or None,
                 stored(row.binding),
-                None if row.message.key is None else indexed(row.message.key),
+                None if row.queue is None else indexed(row.queue),
                 *_message_row(row.message),
                 stored(row.reason),
                 row.attempts,
@@ -89,12 +89,13 @@ def _message_row(message: Message) -> tuple[str | None, str, str, str, str, byte
         stored(message.topic),
         stored(message.type),
         stored(message.id),
-        _headers(message.attributes),
+        headers_of(message.attributes),
         message.data,
     )
 
 
-def _headers(attributes: Mapping[str, str]) -> str:
+def headers_of(attributes: Mapping[str, str]) -> str:
+    """Attributes as JSON."""
     return _encode(dict(attributes)) if attributes else "{}"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from torpor.adapters.postgres.database import changed
-from torpor.adapters.postgres.errors import DRIVER_ERRORS, refusal
+from torpor.adapters.postgres.errors import CODEC_ERRORS, DRIVER_ERRORS, refusal, unfit
 from torpor.adapters.postgres.parameters import checked
 
 if TYPE_CHECKING:
@@ -55,6 +55,19 @@ class PostgresStatements:
             await connection.executemany(checked(statement), rows)
         except DRIVER_ERRORS as error:
             raise refusal(error, statement) from error
+
+    async def insert_many(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+        """Adds rows to a table by COPY; returns how many."""
+        connection = await self._transaction.connection()
+        schema, _, name = table.rpartition(".")
+        statement = f"COPY {table} ({', '.join(columns)})"
+        try:
+            await connection.copy_records_to_table(name, schema_name=schema or None, columns=columns, records=rows)
+        except CODEC_ERRORS as error:
+            raise unfit(error, statement) from None  # which may quote a value
+        except DRIVER_ERRORS as error:
+            raise refusal(error, statement) from error
+        return len(rows)
 
     def session(self) -> Any:
         """A new SQLModel `AsyncSession` on the unit's connection."""

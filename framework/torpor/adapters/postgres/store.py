@@ -6,8 +6,13 @@ from typing import TYPE_CHECKING
 
 from torpor.adapters.postgres.address import Address
 from torpor.adapters.postgres.database import Database
+from torpor.adapters.postgres.hints import PostgresHints
+from torpor.adapters.postgres.leases import PostgresLeases
 from torpor.adapters.postgres.options import PostgresOptions
-from torpor.adapters.postgres.tables import PostgresLeases, PostgresOutbox, PostgresParking, PostgresTimers
+from torpor.adapters.postgres.outbox import PostgresOutbox
+from torpor.adapters.postgres.parking import PostgresParking
+from torpor.adapters.postgres.requests import PostgresAnswers
+from torpor.adapters.postgres.timers import PostgresTimers
 from torpor.adapters.postgres.unit import PostgresUnit
 from torpor.kernel.errors import ConfigurationError
 from torpor.ports.store import StorePromises
@@ -17,7 +22,11 @@ if TYPE_CHECKING:
 
     from torpor.adapters.postgres.session import Lender
     from torpor.ports.clock import Clock
-    from torpor.ports.tables import Leases, OutboxLog, ParkingLot
+    from torpor.ports.hints import Hints
+    from torpor.ports.leases import Leases
+    from torpor.ports.outbox import OutboxLog
+    from torpor.ports.parking import ParkingLot
+    from torpor.ports.requests import Answers
     from torpor.ports.timers import Timers
 
 
@@ -28,7 +37,10 @@ class PostgresStore:
     transaction mode may stand before the server.
     """
 
-    __slots__ = ("_database", "_lender", "_plain", "leases", "outbox", "parking", "promises", "timers")
+    __slots__ = (
+        "_database", "_hints", "_lender", "_plain", "answers", "hints", "leases", "outbox", "parking", "promises",
+        "timers",
+    )  # fmt: skip
 
     def __init__(self, dsn: str, clock: Clock, options: PostgresOptions | None = None) -> None:
         self._database = Database(Address(dsn), clock, options or PostgresOptions())
@@ -39,6 +51,9 @@ class PostgresStore:
         self.parking: ParkingLot = PostgresParking(self._database)
         self.timers: Timers = PostgresTimers(self._database)
         self.leases: Leases = PostgresLeases(self._database)
+        self._hints = PostgresHints(self._database)
+        self.hints: Hints = self._hints
+        self.answers: Answers = PostgresAnswers(self._database)
 
     def __repr__(self) -> str:
         return f"<PostgresStore {self._database.address.place}>"
@@ -62,6 +77,7 @@ class PostgresStore:
     async def stop(self) -> None:
         """Closes; units under way are rolled back. Repeatable."""
         self._lender = None
+        await self._hints.stop()
         await self._database.close()
 
     def _lend(self) -> Lender:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from torpor.adapters.postgres.database import changed
 from torpor.adapters.postgres.errors import DRIVER_ERRORS, refusal
+from torpor.adapters.postgres.requests import PostgresRequests
 from torpor.adapters.postgres.rows import outbox_columns, outbox_row, parked_columns, timer_columns
 from torpor.adapters.postgres.statements import PostgresStatements
 from torpor.adapters.postgres.text import indexed, literal, stored
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from torpor.adapters.postgres.database import Database
     from torpor.adapters.postgres.session import Lender
     from torpor.kernel.message import Message, ParkedMessage, Timer
+    from torpor.ports.requests import Requests
     from torpor.ports.statements import Statements
 
 _FEW = 8  # messages whose ids are sent with BEGIN, as literals: beyond, to parse them costs more than the exchange
@@ -27,7 +29,7 @@ _FEW = 8  # messages whose ids are sent with BEGIN, as literals: beyond, to pars
 class PostgresUnit:
     """One open transaction, and the context manager that `Store.unit` gives. It begins with its first statement."""
 
-    __slots__ = ("_database", "_plain", "_statements", "_transaction", "statements")
+    __slots__ = ("_database", "_plain", "_statements", "_transaction", "requests", "statements")
 
     def __init__(self, database: Database, plain: set[str], lender: Callable[[], Lender]) -> None:
         self._database = database
@@ -35,6 +37,7 @@ class PostgresUnit:
         self._transaction = Transaction(database.units)
         self._statements = PostgresStatements(self._transaction, lender)
         self.statements: Statements = self._statements
+        self.requests: Requests = PostgresRequests(self._transaction, database)
 
     async def __aenter__(self) -> Self:
         return self
@@ -47,7 +50,7 @@ class PostgresUnit:
         finally:
             await self._transaction.rollback()
 
-    async def admit(self, binding: str, messages: Sequence[Message]) -> Admission:
+    async def admit(self, binding: str, messages: Sequence[Message], queue: str | None = None) -> Admission:
         """Enters the ids into the binding's inbox and tells which were not there, as the unit sees it."""
         if not messages:
             return Admission((), ())
@@ -57,7 +60,10 @@ class PostgresUnit:
                 return Admission(ids.values(), ())
             self._plain.discard(binding)
             await self._transaction.restart()
-        queues = {indexed(message.key): message.key for message in messages if message.key is not None}
+        if queue is None:
+            queues = {indexed(message.key): message.key for message in messages if message.key is not None}
+        else:
+            queues = {indexed(queue): queue}
         admission = await self._admit(binding, ids, queues)
         if len(admission.fresh) == len(ids) and not admission.blocked:
             self._plain.add(binding)

@@ -94,7 +94,7 @@ class Patience:
 class Writer:
     """The process's one writing connection. Whoever writes holds its lock from BEGIN to COMMIT or ROLLBACK."""
 
-    __slots__ = ("_changes", "_connection", "_is_lazy", "_lock", "_options", "_path", "_patience", "_worker")
+    __slots__ = ("_changes", "_connection", "_is_lazy", "_lock", "_options", "_path", "_patience", "_worker", "taken")
 
     def __init__(self, path: str, options: SqliteOptions, patience: Patience) -> None:
         self._path = path
@@ -105,6 +105,7 @@ class Writer:
         self._connection: sqlite3.Connection | None = connect(path, options)
         self._changes = 0
         self._is_lazy = False
+        self.taken: set[tuple[str, str]] = set()  # the keys of the requests under way
 
     @property
     def connection(self) -> sqlite3.Connection:

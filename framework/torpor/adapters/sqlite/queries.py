@@ -6,7 +6,14 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 # The framework's migrations, in order. A list, so that to start the store no folder has to be searched.
-MIGRATIONS = ("0001_core.sql", "0002_timers.sql")
+MIGRATIONS = (
+    "0001_core.sql",
+    "0002_timers.sql",
+    "0003_outbox.sql",
+    "0004_requests.sql",
+    "0005_parked.sql",
+    "0006_queues.sql",
+)
 
 
 @cache

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from torpor.kernel.message import Message, ParkedMessage, Timer
-from torpor.ports.tables import LogEntry
+from torpor.ports.outbox import LogEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,13 +31,14 @@ def parked_row(parked: ParkedMessage) -> tuple[object, ...]:
     return (
         parked.number or None,
         parked.binding,
+        parked.queue,
         message.key,
         message.topic,
         message.type,
         message.id,
         headers_of(message.attributes),
         message.data,
-        parked.reason,
+        parked.reason.encode(errors="backslashreplace").decode(),  # it may quote a lone surrogate
         parked.attempts,
         parked.at,
         parked.due_at,
@@ -59,8 +60,8 @@ def timer_of(row: Any) -> Timer:
 
 def log_entry(row: Any) -> LogEntry:
     """A row of `pending`."""
-    shard, position, topic, data, id, type, key, headers = row
-    return LogEntry(shard, position, _message(topic, data, id, type, key, headers))
+    shard, position, is_left_out, *message = row
+    return LogEntry(shard, position, _message(*message), is_left_out=bool(is_left_out))
 
 
 def parked_message(row: Any) -> ParkedMessage:

@@ -59,6 +59,17 @@ class SqliteStatements:
         except DRIVER_ERRORS as error:
             raise refusal(error, statement) from error
 
+    async def insert_many(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+        """Adds rows to a table; returns how many."""
+        connection = await self._transaction.connection()
+        names, places = ", ".join(map(_quoted, columns)), ", ".join("?" * len(columns))
+        statement = f"INSERT INTO {'.'.join(map(_quoted, table.split('.')))} ({names}) VALUES ({places})"  # noqa: S608
+        try:
+            connection.executemany(statement, [bound(row) for row in rows])
+        except DRIVER_ERRORS as error:
+            raise refusal(error, statement) from error
+        return len(rows)
+
     def session(self) -> Any:
         """A new SQLModel `AsyncSession` on the unit's connection."""
         session = self._lender().session(self._transaction)
@@ -78,6 +89,11 @@ class SqliteStatements:
         for session in self._sessions:
             await session.close()
         self._sessions.clear()
+
+
+def _quoted(name: str) -> str:
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'
 
 
 def bound(parameters: Sequence[object]) -> Sequence[object]:

@@ -7,8 +7,13 @@ from typing import TYPE_CHECKING
 
 from torpor.adapters.sqlite.connection import MEMORY
 from torpor.adapters.sqlite.database import Database
+from torpor.adapters.sqlite.hints import NoHints
+from torpor.adapters.sqlite.leases import SqliteLeases
 from torpor.adapters.sqlite.options import SqliteOptions
-from torpor.adapters.sqlite.tables import SqliteLeases, SqliteOutbox, SqliteParking, SqliteTimers
+from torpor.adapters.sqlite.outbox import SqliteOutbox
+from torpor.adapters.sqlite.parking import SqliteParking
+from torpor.adapters.sqlite.requests import SqliteAnswers
+from torpor.adapters.sqlite.timers import SqliteTimers
 from torpor.adapters.sqlite.unit import SqliteUnit
 from torpor.kernel.errors import ConfigurationError
 from torpor.ports.store import StorePromises
@@ -18,7 +23,11 @@ if TYPE_CHECKING:
 
     from torpor.adapters.sqlite.session import Lender
     from torpor.ports.clock import Clock
-    from torpor.ports.tables import Leases, OutboxLog, ParkingLot
+    from torpor.ports.hints import Hints
+    from torpor.ports.leases import Leases
+    from torpor.ports.outbox import OutboxLog
+    from torpor.ports.parking import ParkingLot
+    from torpor.ports.requests import Answers
     from torpor.ports.timers import Timers
 
 _OLDEST = (3, 35, 0)  # RETURNING
@@ -30,7 +39,7 @@ class SqliteStore:
     Units of one process run one after the other; several processes may share the file.
     """
 
-    __slots__ = ("_database", "_lender", "leases", "outbox", "parking", "promises", "timers")
+    __slots__ = ("_database", "_lender", "answers", "hints", "leases", "outbox", "parking", "promises", "timers")
 
     def __init__(self, path: str, clock: Clock, options: SqliteOptions | None = None) -> None:
         self._database = Database(path, clock, options or SqliteOptions())
@@ -40,6 +49,8 @@ class SqliteStore:
         self.parking: ParkingLot = SqliteParking(self._database)
         self.timers: Timers = SqliteTimers(self._database)
         self.leases: Leases = SqliteLeases(self._database)
+        self.hints: Hints = NoHints()
+        self.answers: Answers = SqliteAnswers(self._database)
 
     def __repr__(self) -> str:
         return f"<SqliteStore {self._database.path}>"

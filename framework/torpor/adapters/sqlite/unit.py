@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from torpor.adapters.sqlite.errors import DRIVER_ERRORS, refusal
 from torpor.adapters.sqlite.queries import queries, rows
+from torpor.adapters.sqlite.requests import SqliteRequests
 from torpor.adapters.sqlite.rows import outbox_row, parked_row, timer_row
 from torpor.adapters.sqlite.statements import SqliteStatements
 from torpor.adapters.sqlite.transaction import Transaction
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from torpor.adapters.sqlite.session import Lender
     from torpor.kernel.message import Message, ParkedMessage, Timer
     from torpor.ports.clock import Clock
+    from torpor.ports.requests import Requests
     from torpor.ports.statements import Statements
 
 _ROWS = 100  # in one INSERT
@@ -30,7 +32,7 @@ _ROWS = 100  # in one INSERT
 class SqliteUnit:
     """One open transaction, and the context manager that `Store.unit` gives. It begins with its first statement."""
 
-    __slots__ = ("_clock", "_has_mark", "_statements", "_transaction", "statements")
+    __slots__ = ("_clock", "_has_mark", "_requests", "_statements", "_transaction", "requests", "statements")
 
     def __init__(self, writer: Writer, clock: Clock, lender: Callable[[], Lender]) -> None:
         self._clock = clock
@@ -38,6 +40,8 @@ class SqliteUnit:
         self._has_mark = False
         self._statements = SqliteStatements(self._transaction, lender)
         self.statements: Statements = self._statements
+        self._requests = SqliteRequests(self._transaction, writer.taken)
+        self.requests: Requests = self._requests
 
     async def __aenter__(self) -> Self:
         return self
@@ -45,17 +49,19 @@ class SqliteUnit:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._requests.release()
         self._transaction.rollback()
         await self._statements.forget()
 
-    async def admit(self, binding: str, messages: Sequence[Message]) -> Admission:
+    async def admit(self, binding: str, messages: Sequence[Message], queue: str | None = None) -> Admission:
         """Enters the ids into the binding's inbox and tells which were not there, as the unit sees it."""
         connection = await self._transaction.connection()
         try:
             fresh = _enter(connection, binding, messages, self._clock.time())
             if connection.execute(queries()["has_parked"], (binding,)).fetchone() is None:
                 return Admission(fresh, ())
-            return Admission(fresh, _blocked(connection, binding, messages))
+            queues = {message.key for message in messages} if queue is None else {queue}
+            return Admission(fresh, _blocked(connection, binding, queues))
         except DRIVER_ERRORS as error:
             raise refusal(error, "torpor_inbox") from error
 
@@ -132,10 +138,9 @@ def _enter(connection: sqlite3.Connection, binding: str, messages: Sequence[Mess
     return fresh
 
 
-def _blocked(connection: sqlite3.Connection, binding: str, messages: Sequence[Message]) -> Collection[str]:
-    keys = {message.key for message in messages if message.key is not None}
-    query = queries()["is_blocked"]
-    return {key for key in keys if connection.execute(query, (binding, key)).fetchone() is not None}
+def _blocked(connection: sqlite3.Connection, binding: str, queues: Collection[str | None]) -> Collection[str]:
+    query, wanted = queries()["is_blocked"], (queue for queue in queues if queue is not None)
+    return {queue for queue in wanted if connection.execute(query, (binding, queue)).fetchone() is not None}
 
 
 def _insert(connection: sqlite3.Connection, query: str, values: Sequence[tuple[object, ...]]) -> None:

@@ -3,5 +3,18 @@
 import pytest
 
 pytest.register_assert_rewrite(
-    *(f"{__name__}.{suite}" for suite in ("broker", "store", "store_sql", "store_tables", "store_timers"))
+    *(
+        f"{__name__}.{suite}"
+        for suite in (
+            "broker",
+            "store",
+            "store_insert",
+            "store_outbox",
+            "store_parking",
+            "store_requests",
+            "store_sql",
+            "store_tables",
+            "store_timers",
+        )
+    )
 )

@@ -7,7 +7,16 @@ class TestInbox(InboxConformance): ...
 class TestOutbox(OutboxConformance): ...
 
 
-class TestParking(ParkingConformance): ...  # these two from `store_tables`
+class TestReplays(ReplayConformance): ...  # these two from `store_outbox`
+
+
+class TestHints(HintsConformance): ...
+
+
+class TestParking(ParkingConformance): ...  # these two from `store_parking`
+
+
+class TestParkedQueries(ParkedQueryConformance): ...
 
 
 class TestLeases(LeaseConformance): ...
@@ -20,6 +29,9 @@ class TestMigrations(MigrationConformance): ...
 
 
 class TestStatements(StatementConformance): ...
+
+
+class TestInserts(InsertConformance): ...  # from `store_insert`
 
 
 class TestSessions(SessionConformance): ...
@@ -38,12 +50,13 @@ import pytest
 
 from torpor.kernel.errors import LeaseLost
 from torpor.kernel.message import Message, ParkedMessage
+from torpor.kernel.parked import ParkedQuery
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
+    from torpor.ports.outbox import LogEntry
     from torpor.ports.store import Store
-    from torpor.ports.tables import LogEntry
 
 DEADLINE = 20.0  # seconds: no promise of speed, only the end of waiting in vain
 FAR_FUTURE = 1e12
@@ -157,6 +170,29 @@ class InboxConformance(StoreSuite):
         assert set(admission.blocked) == {"k"}
         assert set(alone.blocked) == {"k"}
 
+    async def test_a_row_stands_in_the_queue_that_it_was_given(self, store: Store) -> None:
+        """A parked row holds up its queue, whatever its key is; one without a queue holds up nothing."""
+        needs(store.promises.is_transactional, "is_transactional")
+        first, second, free = (
+            parked("b", "1", key="k"),
+            parked("b", "2", due_at=0.0),
+            parked("b", "3", key="l", due_at=0.0),
+        )
+        first.queue = second.queue = "*"
+        free.queue = None
+        await committed(store, parked=[first, second, free])
+
+        async with store.unit() as unit:
+            by_key = await unit.admit("b", [message("10", key="k"), message("11", key="l")])
+            named = await unit.admit("b", [message("12", key="m")], "*")
+            other = await unit.admit("c", [message("13", key="k")], "*")
+
+        assert (set(by_key.blocked), set(named.blocked), set(other.blocked)) == (set(), {"*"}, set())
+        assert await due_ids(store, 1.0) == ["3"]
+        numbers = [row.number for row in await store.parking.list() if row.message.id == "1"]
+        assert await store.parking.discard(ParkedQuery(numbers=numbers))
+        assert await due_ids(store, 1.0) == ["2", "3"]
+
     async def test_a_key_that_the_unit_has_parked_itself_is_blocked(self, store: Store) -> None:
         """A unit sees its own parked messages."""
         needs(store.promises.is_transactional, "is_transactional")
@@ -256,9 +292,9 @@ class OutboxConformance(StoreSuite):
         entries = await store.outbox.pending(10)
         with pytest.raises(LeaseLost):
             await store.outbox.advance(last_of(entries), 1)
-        old = await store.leases.acquire("relay", "one", 0)
+        old = await store.leases.acquire("keeper", "one", 0)
         assert old is not None
-        new = await store.leases.acquire("relay", "another", 60)
+        new = await store.leases.acquire("keeper", "another", 60)
         assert new is not None
 
         with pytest.raises(LeaseLost):
@@ -276,13 +312,16 @@ class OutboxConformance(StoreSuite):
         await committed(store, *(message(str(number), key="k") for number in range(3)))
         await store.outbox.advance(last_of((await store.outbox.pending(10))[:2]), epoch)
 
-        assert await store.outbox.trim(published=0, admitted=0) == 0
+        await store.outbox.trim(published=0, admitted=0)
+        assert (await store.outbox.state()).kept == 3
         assert await admitted(store, "b", ["1"]) == set()
-        assert await store.outbox.trim(published=FAR_FUTURE, admitted=0) == 2
+        await store.outbox.trim(published=FAR_FUTURE, admitted=0)
         assert await admitted(store, "b", ["1"]) == set()
-        assert await store.outbox.trim(published=0, admitted=FAR_FUTURE) == 2
-
         assert await pending_ids(store) == ["2"]
+        await store.outbox.advance(last_of(await store.outbox.pending(10)), epoch)
+        await store.outbox.trim(published=FAR_FUTURE, admitted=FAR_FUTURE)
+
+        assert (await store.outbox.state()).kept == 0
         assert await admitted(store, "b", ["1", "2"]) == {"1", "2"}
 
     async def test_what_comes_after_a_trim_is_pending(self, store: Store) -> None:
@@ -394,7 +433,7 @@ async def due_ids(store: Store, now: float, *, limit: int = 100) -> list[str]:
 
 async def relay_lease(store: Store) -> int:
     """The epoch of the relay's lease, taken for the test."""
-    epoch = await store.leases.acquire("relay", "conformance", 60)
+    epoch = await store.leases.acquire("keeper", "conformance", 60)
     assert epoch is not None
     return epoch
 

@@ -84,7 +84,7 @@ class LifeConformance(StoreSuite):
             assert await pending_ids(another) == ["2"]
             assert await admitted(another, "b", ["1", "4"]) == {"4"}
             assert [row.message.id for row in await another.parking.list()] == ["3"]
-            assert await another.leases.acquire("relay", "another", 60) is None
+            assert await another.leases.acquire("keeper", "another", 60) is None
         finally:
             await another.stop()
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from torpor.kernel.errors import BrokerUnavailable, Rejected
 from torpor.kernel.message import Delivery
+from torpor.ports.broker import Broker
 from torpor.testing.simulation.ledger import told
 from torpor.testing.simulation.loop import current_process, immediately
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torpor.kernel.message import Message
-    from torpor.ports.broker import Broker
     from torpor.ports.consumer import Consumer, Subscription
     from torpor.testing.simulation.ledger import Ledger
     from torpor.testing.simulation.loop import Process
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from torpor.testing.simulation.weather import Network
 
 ACK_WAIT = 3.0
+PIN_TIMEOUT = 3.0
+
+
+class Connection(Broker, Protocol):
+    """A connection of the broker that is simulated."""
+
+    def depose(self) -> None:
+        """Has the others of its groups take over, as the server does from who is silent."""
+        ...
 
 
 class Held:
@@ -45,6 +54,21 @@ class BrokerServer:
         self.ledger = ledger
         self.script = script
         self.held: dict[tuple[str, str, object], Held] = {}
+        self.connections: dict[Process, Connection] = {}
+        self._silent: dict[Process, float] = {}  # since when
+
+    def depose(self) -> None:
+        """Lets others take over from processes that have been silent for too long. Called now and then."""
+        now = asyncio.get_running_loop().time()
+        for process, connection in [*self.connections.items()]:
+            if not (process.is_dead or process.is_frozen):
+                self._silent.pop(process, None)
+            elif now - self._silent.setdefault(process, now) >= PIN_TIMEOUT and not self.network.is_down:
+                self.network.trace.note("broker", f"lets others take over from {process.name}")
+                connection.depose()
+                if process.is_dead:
+                    del self.connections[process], self._silent[process]
+                    immediately(connection.stop())
 
     def expire(self) -> None:
         """Gives back what nobody has settled within the ack wait, and nobody keeps. Called now and then."""
@@ -56,12 +80,6 @@ class BrokerServer:
             elif held.until <= now and not self.network.is_down:
                 self._give_back(place)
 
-    def reclaim(self, subscription: Subscription) -> None:
-        """Gives back, in order, what the dead hold of a group: its next consumer has them before anything younger."""
-        for place, held in list(self.held.items()):
-            if place[:2] == (subscription.topic, subscription.group) and held.process.is_dead:
-                self._give_back(place)
-
     def _give_back(self, place: tuple[str, str, object]) -> None:
         held = self.held.pop(place)
         self.network.trace.note("broker", f"gives back {told(held.delivery.message)} of {place[1]}")
@@ -71,11 +89,10 @@ class BrokerServer:
 class SimulatedBroker:
     """One replica's connection."""
 
-    def __init__(self, server: BrokerServer, inner: Broker, *, is_reclaiming: bool) -> None:
+    def __init__(self, server: BrokerServer, inner: Connection) -> None:
         self.promises = inner.promises
         self._server = server
         self._inner = inner
-        self._is_reclaiming = is_reclaiming
 
     async def start(self) -> None:
         await self._server.network.cross("connect")
@@ -105,8 +122,7 @@ class SimulatedBroker:
 
     async def consume(self, subscription: Subscription) -> SimulatedConsumer:
         await self._server.network.cross(f"consume {subscription.topic}")
-        if self._is_reclaiming:
-            self._server.reclaim(subscription)
+        self._server.connections[current_process()] = self._inner
         return SimulatedConsumer(self._server, await self._inner.consume(subscription), subscription)
 
     async def ping(self) -> None:
@@ -117,6 +133,7 @@ class SimulatedBroker:
         await self._server.network.delay()
         await self._inner.stop()
         mine = current_process()
+        self._server.connections.pop(mine, None)
         for place in [place for place, held in self._server.held.items() if held.process is mine]:
             del self._server.held[place]
 

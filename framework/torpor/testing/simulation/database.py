@@ -7,6 +7,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+from torpor.kernel.parked import ParkedQuery
 from torpor.testing.simulation.loop import current_process, immediately
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Database:
         seat = Seat()
         await self.take(seat)
         if not seat.is_lost:
-            immediately(self.store.parking.redrive(numbers, at))
+            immediately(self.store.parking.redrive(ParkedQuery(numbers=numbers), at))
         self.leave(seat)
 
     def record(self, messages: list[Message], effects: list[Effect]) -> None:

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from torpor.kernel.message import Message, ParkedMessage
 
@@ -47,9 +47,10 @@ class Effect:
 
 
 class Ledger:
-    """The record of a run. Messages are named by what they say; `topics` are the handlers' own, by name."""
+    """The record of a run. Messages are named by what they say; `topics` are the handlers' own, by name, and those of
+    `strict` handle them in the order of the topic."""
 
-    def __init__(self, topics: Mapping[str, str]) -> None:
+    def __init__(self, topics: Mapping[str, str], strict: Collection[str] = ()) -> None:
         self.violations: list[Violation] = []
         self.rows: dict[str, list[Message]] = defaultdict(list)  # by service, in order of commit
         self.done: dict[tuple[str, str], list[str]] = defaultdict(list)  # effects, by handler and key, in order
@@ -59,6 +60,7 @@ class Ledger:
         self.wire: list[Message] = []
         self.interruptions: Counter[str] = Counter()  # by service: what may make its relay publish again
         self._topics = topics
+        self._strict = strict
         self._committed: set[str] = set()  # ids
         self._epochs: Counter[tuple[str, str]] = Counter()  # by service and lease
         self._cursors: dict[tuple[str, int], int] = {}
@@ -75,7 +77,7 @@ class Ledger:
             self._committed.add(message.id)
             self.rows[service].append(message)
         for effect in effects:
-            place, name = (effect.handler, effect.key), self._name(effect)
+            place, name = self._place(effect.handler, effect.key), self._name(effect)
             waiting = self.parked.get(place, [])
             if waiting and waiting[0] == name:
                 waiting.pop(0)
@@ -92,7 +94,7 @@ class Ledger:
                 self.parked[place] = []
         for row in lot:
             binding = row.binding if "." in row.binding else f"{service}:{row.binding}"
-            self.parked.setdefault((binding, row.message.key or ""), []).append(told(row.message))
+            self.parked.setdefault(self._place(binding, row.message.key), []).append(told(row.message))
 
     def sent(self, message: Message) -> None:
         """A message was put on the wire."""
@@ -109,7 +111,7 @@ class Ledger:
 
     def advanced(self, service: str, positions: Mapping[int, int], epoch: int) -> None:
         """A relay has moved its cursors."""
-        latest = self._epochs[service, "relay"]
+        latest = self._epochs[service, "keeper"]
         if epoch != latest:
             self.violate(FENCED, f"{service} let epoch {epoch} move cursors after {latest} was given.")
         for shard, position in positions.items():
@@ -176,10 +178,13 @@ class Ledger:
 
     def _check_effects(self, *, is_ordered: bool) -> None:
         due: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for message in (row for rows in self.rows.values() for row in rows):
-            for handler, topic in self._topics.items():
+        rows = [row for rows in self.rows.values() for row in rows]
+        first = {message.id: message for message in reversed(self.wire)}
+        in_topic = [first[id] for id in reversed(first)]
+        for handler, topic in self._topics.items():
+            for message in in_topic if handler in self._strict else rows:
                 if message.topic == topic:
-                    due[handler, message.key or ""].append(told(message))
+                    due[self._place(handler, message.key)].append(told(message))
         for place in sorted(due.keys() | self.done.keys()):
             self._compare(place[0], self.done.get(place, []), due.get(place, []), is_ordered=is_ordered)
 
@@ -194,6 +199,10 @@ class Ledger:
             order, wanted = (", ".join(name.rpartition("/")[2] for name in names) for names in (done, due))
             topic = due[0].rpartition("/")[0]
             self.violate(COMMIT_ORDER, f"{handler} handled {topic} in the order {order}; it was committed as {wanted}.")
+
+    def _place(self, handler: str, key: str | None) -> tuple[str, str]:
+        """What a handler's messages stand in line with."""
+        return handler, "" if handler in self._strict else key or ""
 
     def _name(self, effect: Effect) -> str:
         return f"{self._topics[effect.handler]} {effect.key}/{effect.number}"

@@ -242,7 +242,7 @@ class Life:
     def _backlog(self, database: Database) -> tuple[int, int, bool]:
         """How many rows wait in the outbox, how many parked ones have a time to come or past, and if a timer waits."""
         store = database.store
-        heads = {(row.binding, row.message.key): row for row in reversed(immediately(store.parking.list(limit=_ALL)))}
+        heads = {(row.binding, row.queue): row for row in reversed(immediately(store.parking.list(limit=_ALL)))}
         waiting = sum(row.due_at is not None for row in heads.values())
         has_timer = immediately(store.timers.next_due()) is not None
         return len(immediately(store.outbox.pending(_ALL))), waiting, has_timer

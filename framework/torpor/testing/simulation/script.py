@@ -35,6 +35,10 @@ class Script:
         if self._is_failing(f"{handler} {key}/{number}", self._weather.flaky_messages, self._weather.poisoned_messages):
             raise Trouble(f"{handler} fails for {key}/{number}")
 
+    def declines(self, handler: str, key: str, number: int) -> bool:
+        """Whether this handler is to leave this message out of its batch now."""
+        return self._is_failing(f"{handler} declines {key}/{number}", self._weather.flaky_messages / 2, 0.0)
+
     def curse(self, messages: Iterable[Message]) -> None:
         """Raises when the database is to refuse rows as a whole, whose handlers were content."""
         for message in messages:

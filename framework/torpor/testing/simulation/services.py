@@ -1,6 +1,6 @@
 """The services under simulation: a source of sequences by key, one that passes them on, one that only counts.
 
-Their SQL is a language of one statement, EFFECT, which the simulated store understands.
+Their SQL is a language of three statements, which the simulated store understands.
 """
 
 from __future__ import annotations
@@ -8,6 +8,10 @@ from __future__ import annotations
 from functools import cache
 
 from torpor.contract.event import Event
+from torpor.kernel.batch import Batch
+from torpor.kernel.order import Order
+from torpor.kernel.outcome import Failed
+from torpor.kernel.pause import Pause
 from torpor.kernel.retry import Retry
 from torpor.runtime.binding import bind
 from torpor.runtime.plan import Plan  # noqa: TC001  # beside the rest
@@ -16,6 +20,7 @@ from torpor.runtime.tx import Tx  # noqa: TC001  # read when a handler is bound
 
 EFFECT = "INSERT INTO effect (handler, key, number) VALUES ($1, $2, $3)"
 TROUBLE = "SELECT trouble($1, $2, $3)"  # fails when the run's script says so
+DECLINED = "SELECT declined($1, $2, $3)"  # has a row when the run's script says so
 
 
 class Placed(Event, topic="sim.placed", key="key"):
@@ -94,6 +99,26 @@ async def charge(event: Reserved, tx: Tx) -> Closed:
     await tx.execute(TROUBLE, "bill.charge", event.key, event.number)
     tx.write(EFFECT, "bill.charge", event.key, event.number)
     return Closed(key=event.key, number=event.number)
+
+
+@bill.on(Closed, batch=Batch(8), retry=Retry(attempts=2), pause=Pause(failures=3, of=6, seconds=2.0))
+async def tally(events: list[Closed], tx: Tx) -> Failed | None:
+    """Takes several at once, declines some by name, and fails as a whole for others."""
+    declined = []
+    for event in events:
+        if await tx.fetch(DECLINED, "bill.tally", event.key, event.number):
+            declined.append(event)
+            continue
+        tx.write(EFFECT, "bill.tally", event.key, event.number)
+        tx.write(TROUBLE, "bill.tally", event.key, event.number)
+    return Failed(declined, "not now") if declined else None
+
+
+@source.on(Reserved, order=Order.STRICT, retry=Retry(attempts=2, isolated=True))
+async def follow(event: Reserved, tx: Tx) -> None:
+    """Follows the topic as it is."""
+    await tx.execute(EFFECT, "source.follow", event.key, event.number)
+    await tx.execute(TROUBLE, "source.follow", event.key, event.number)
 
 
 @cache

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from torpor.kernel.errors import LeaseLost, StatementFailed, StoreUnavailable
 from torpor.testing.simulation.database import Seat
 from torpor.testing.simulation.ledger import Effect
 from torpor.testing.simulation.loop import immediately
-from torpor.testing.simulation.services import EFFECT, TROUBLE
+from torpor.testing.simulation.services import DECLINED, EFFECT, TROUBLE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from torpor.kernel.message import Message, ParkedMessage, Timer
+    from torpor.kernel.parked import Inspection, ParkedQuery
+    from torpor.ports.hints import Hints
+    from torpor.ports.leases import Holding, Leases
+    from torpor.ports.outbox import LogEntry, LogState, OutboxLog
+    from torpor.ports.parking import ParkingLot
+    from torpor.ports.requests import Answer, Answers, Requests, Turn
     from torpor.ports.statements import Statements
     from torpor.ports.store import Store
-    from torpor.ports.tables import Leases, LogEntry, OutboxLog, ParkingLot
     from torpor.ports.timers import Timers
     from torpor.ports.unit import Admission, Unit
     from torpor.testing.simulation.database import Database
@@ -33,6 +39,8 @@ class SimulatedStore:
         self.parking: ParkingLot = SimulatedParking(database)
         self.timers: Timers = SimulatedTimers(database)
         self.leases: Leases = SimulatedLeases(database)
+        self.hints: Hints = SimulatedHints(database)
+        self.answers: Answers = database.store.answers
         self._database = database
 
     async def start(self) -> None:
@@ -58,6 +66,7 @@ class SimulatedUnit(Seat):
     def __init__(self, database: Database) -> None:
         super().__init__()
         self.statements: Statements = SimulatedStatements(self)
+        self.requests: Requests = SimulatedRequests(self)
         self.database = database
         self.effects: list[Effect] = []
         self._messages: list[Message] = []
@@ -74,9 +83,9 @@ class SimulatedUnit(Seat):
     ) -> None:
         self._end()
 
-    async def admit(self, binding: str, messages: Sequence[Message]) -> Admission:
+    async def admit(self, binding: str, messages: Sequence[Message], queue: str | None = None) -> Admission:
         inner = await self.reach(f"admit {binding} {len(messages)}")
-        admission = immediately(inner.admit(binding, messages))
+        admission = immediately(inner.admit(binding, messages, queue))
         await self.database.network.delay()
         return admission
 
@@ -152,7 +161,7 @@ class SimulatedUnit(Seat):
 
 
 class SimulatedStatements:
-    """The two statements that the services under simulation use."""
+    """The statements that the services under simulation use."""
 
     def __init__(self, unit: SimulatedUnit) -> None:
         self._unit = unit
@@ -164,18 +173,22 @@ class SimulatedStatements:
 
     async def fetch(self, statement: str, parameters: Sequence[object]) -> list[dict[str, Any]]:
         await self._unit.reach("fetch")
-        self._run(statement, parameters)
-        return []
+        is_declined = self._run(statement, parameters)
+        return [{"declined": True}] if is_declined else []
 
     async def execute_many(self, statement: str, rows: Sequence[Sequence[object]]) -> None:
         await self._unit.reach("execute many")
         for row in rows:
             self._run(statement, row)
 
+    async def insert_many(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> int:
+        raise StatementFailed("The simulated store has no tables. Use tx.execute, tx.fetch or tx.write.")
+
     def session(self) -> Any:
         raise StatementFailed("The simulated store has no sessions. Use tx.execute, tx.fetch or tx.write.")
 
-    def _run(self, statement: str, parameters: Sequence[object]) -> None:
+    def _run(self, statement: str, parameters: Sequence[object]) -> bool:
+        """Runs one; tells whether the script declines what DECLINED asks for."""
         handler, key, number = parameters[0], parameters[1], parameters[2]
         if not (isinstance(handler, str) and isinstance(key, str) and isinstance(number, int)):
             raise StatementFailed(f"{statement!r} was given {parameters!r}; expected a handler, a key and a number.")
@@ -183,8 +196,26 @@ class SimulatedStatements:
             self._unit.effects.append(Effect(handler, key, number))
         elif statement == TROUBLE:
             self._unit.database.script.perform(handler, key, number)
+        elif statement == DECLINED:
+            return self._unit.database.script.declines(handler, key, number)
         else:
-            raise StatementFailed(f"{statement!r} is no statement of the simulated store; it knows EFFECT and TROUBLE.")
+            raise StatementFailed(f"{statement!r} is no statement of the simulated store; see the services.")
+        return False
+
+
+class SimulatedRequests:
+    """The requests of one unit over the network."""
+
+    def __init__(self, unit: SimulatedUnit) -> None:
+        self._unit = unit
+
+    async def take(self, place: str, key: str, now: float) -> Turn:
+        inner = await self._unit.reach(f"take {key}")
+        return immediately(inner.requests.take(place, key, now))
+
+    async def keep(self, place: str, key: str, answer: Answer, *, until: float) -> None:
+        inner = await self._unit.reach(f"keep {key}")
+        immediately(inner.requests.keep(place, key, answer, until=until))
 
 
 class SimulatedOutbox:
@@ -203,20 +234,47 @@ class SimulatedOutbox:
             await database.network.delay()
         return entries
 
-    async def advance(self, positions: Mapping[int, int], epoch: int) -> None:
+    async def advance(self, positions: Mapping[int, int], epoch: int, parked: Sequence[ParkedMessage] = ()) -> None:
         database = self._database
         await database.network.cross(f"advance {dict(positions)} epoch {epoch}")
         try:
-            immediately(database.store.outbox.advance(positions, epoch))
+            await self._advance(positions, epoch, parked)
         except LeaseLost:
             database.network.trace.note(database.service, "an old epoch is fenced off")
             raise
         database.ledger.advanced(database.service, positions, epoch)
         await database.network.delay()
 
-    async def trim(self, *, published: float, admitted: float) -> int:
+    async def _advance(self, positions: Mapping[int, int], epoch: int, parked: Sequence[ParkedMessage]) -> None:
+        advance = self._database.store.outbox.advance
+        if not parked:
+            immediately(advance(positions, epoch))
+            return
+        seat = Seat()
+        await self._database.take(seat)
+        if seat.is_lost:
+            raise self._database.network.lost("advance")
+        try:
+            immediately(advance(positions, epoch, parked))
+            self._database.record([], [])
+        finally:
+            self._database.leave(seat)
+
+    async def trim(self, *, published: float, admitted: float) -> None:
         await self._database.network.cross("trim")
-        return immediately(self._database.store.outbox.trim(published=published, admitted=admitted))
+        immediately(self._database.store.outbox.trim(published=published, admitted=admitted))
+
+    async def state(self) -> LogState:
+        await self._database.network.cross("log state")
+        return immediately(self._database.store.outbox.state())
+
+    async def published_since(self, since: float, topic: str | None = None) -> Mapping[str, int]:
+        await self._database.network.cross("published since")
+        return immediately(self._database.store.outbox.published_since(since, topic))
+
+    async def replay(self, since: float, topic: str | None = None) -> None:
+        await self._database.network.cross("replay")
+        immediately(self._database.store.outbox.replay(since, topic))
 
 
 class SimulatedParking:
@@ -230,22 +288,33 @@ class SimulatedParking:
         return immediately(self._database.store.parking.due(now, limit))
 
     async def list(
-        self, *, binding: str | None = None, key: str | None = None, limit: int = 100
+        self, query: ParkedQuery | None = None, *, after: int = 0, limit: int = 100
     ) -> Sequence[ParkedMessage]:
         await self._database.network.cross("list parked")
-        return immediately(self._database.store.parking.list(binding=binding, key=key, limit=limit))
+        return immediately(self._database.store.parking.list(query, after=after, limit=limit))
 
-    async def redrive(self, numbers: Sequence[int], at: float) -> int:
-        return await self._alone(f"redrive {numbers}", self._database.store.parking.redrive, numbers, at)
+    async def redrive(self, query: ParkedQuery, at: float) -> int:
+        changed: int = await self._alone(f"redrive {query}", self._database.store.parking.redrive, query, at)
+        return changed
 
-    async def discard(self, numbers: Sequence[int]) -> int:
-        return await self._alone(f"discard {numbers}", self._database.store.parking.discard, numbers)
+    async def discard(self, query: ParkedQuery) -> int:
+        changed: int = await self._alone(f"discard {query}", self._database.store.parking.discard, query)
+        return changed
 
-    async def count(self) -> Mapping[str, int]:
+    async def count(self, query: ParkedQuery | None = None) -> Mapping[str, int]:
         await self._database.network.cross("count parked")
-        return immediately(self._database.store.parking.count())
+        return immediately(self._database.store.parking.count(query))
 
-    async def _alone(self, call: str, change: Any, *arguments: Any) -> int:
+    async def inspect(self, number: int) -> Inspection | None:
+        await self._database.network.cross("inspect parked")
+        return immediately(self._database.store.parking.inspect(number))
+
+    async def edit(self, number: int, data: bytes, *, attributes: Mapping[str, str], at: float) -> bool:
+        edit = partial(self._database.store.parking.edit, attributes=attributes, at=at)
+        is_done: bool = await self._alone(f"edit {number}", edit, number, data)
+        return is_done
+
+    async def _alone(self, call: str, change: Any, *arguments: Any) -> Any:
         """Makes a change as the only writer."""
         await self._database.network.cross(call)
         seat = Seat()
@@ -253,10 +322,9 @@ class SimulatedParking:
         if seat.is_lost:
             raise self._database.network.lost(call)
         try:
-            changed: int = immediately(change(*arguments))
+            return immediately(change(*arguments))
         finally:
             self._database.leave(seat)
-        return changed
 
 
 class SimulatedTimers:
@@ -292,3 +360,20 @@ class SimulatedLeases:
     async def release(self, name: str, holder: str) -> None:
         await self._database.network.cross(f"release {name}")
         immediately(self._database.store.leases.release(name, holder))
+
+    async def find(self, name: str) -> Holding | None:
+        await self._database.network.cross(f"find {name}")
+        return immediately(self._database.store.leases.find(name))
+
+
+class SimulatedHints:
+    """Hints get lost over this network: what works without them works."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def tell(self) -> None:
+        """Lost."""
+
+    async def listen(self, heard: Callable[[], None]) -> None:
+        await self._database.network.cross("listen")

@@ -10,6 +10,7 @@ from torpor.adapters.memory.broker import MemoryBroker, MemoryHub
 from torpor.adapters.memory.store import MemoryStore
 from torpor.assembly import duties_of
 from torpor.kernel.errors import BrokerUnavailable, StoreUnavailable
+from torpor.kernel.order import Order
 from torpor.runtime.host import Host
 from torpor.testing.simulation.broker import BrokerServer, SimulatedBroker
 from torpor.testing.simulation.database import Database
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from typing import Any
 
-    from torpor.ports.broker import Broker
     from torpor.ports.clock import Clock
     from torpor.ports.store import Store
     from torpor.runtime.host import Duty
@@ -43,7 +43,7 @@ class Parts:
         self,
         *,
         store: Callable[[Clock], Store] = MemoryStore,
-        broker: Callable[[MemoryHub], Broker] = MemoryBroker,
+        broker: Callable[[MemoryHub], MemoryBroker] = MemoryBroker,
         duties: Callable[[Plan], Sequence[Duty]] = duties_of,
     ) -> None:
         self.store = store
@@ -85,8 +85,11 @@ class World:
         self.replicas: list[Replica] = []
         self._parts = parts
         self._starts: Counter[str] = Counter()
-        topics = {binding.handled.name: binding.topic for plan in plans() for binding in plan.subscribers}
-        self.ledger = Ledger(topics)
+        bindings = [binding for plan in plans() for binding in plan.subscribers]
+        self.ledger = Ledger(
+            {binding.handled.name: binding.topic for binding in bindings},
+            strict={binding.handled.name for binding in bindings if binding.policies.order is Order.STRICT},
+        )
         self.hub = MemoryHub(deduplicates=self.weather.is_deduplicating)
         wire = Network("the broker", self.weather, trace=trace, error=BrokerUnavailable)
         self.broker = BrokerServer(wire, ledger=self.ledger, script=self.script)
@@ -97,7 +100,7 @@ class World:
         (plan,) = (plan for plan in plans() if plan.name == service)
         self._starts[service] += 1
         process = Process(f"{service}-{self._starts[service]}", self.loop.create_future())
-        broker = SimulatedBroker(self.broker, self._parts.broker(self.hub), is_reclaiming=self.weather.is_ordered)
+        broker = SimulatedBroker(self.broker, self._parts.broker(self.hub))
         host = Host(
             plan,
             broker=broker,
@@ -165,6 +168,7 @@ class World:
         while True:
             await asyncio.sleep(_SERVER_TICK)
             self.broker.expire()
+            self.broker.depose()
             for replica in self.replicas:
                 if not replica.process.is_frozen:
                     frozen.pop(replica.process, None)

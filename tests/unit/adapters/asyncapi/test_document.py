@@ -203,6 +203,7 @@ def test_every_reference_leads_somewhere_and_every_name_is_legal() -> None:
         ("nats://app:secret@broker:4222", ["broker:4222"]),
         ("nats://secret@one:4222/secret?secret=1, tls://app:secret@two:4223", ["one:4222", "two:4223"]),
         ("app:secret@bare:4222", ["bare:4222"]),
+        ("kafka://app:secret@one:9092,two:9092?sasl=PLAIN", ["one:9092", "two:9092"]),
         ("memory://", []),
         (None, []),
     ],
@@ -213,6 +214,15 @@ def test_servers_are_told_without_secrets(broker_url: str | None, hosts: list[st
     assert [server["host"] for server in root["servers"].values()] == hosts
     assert "secret" not in json.dumps(root)
     assert list(root["channels"]) == ["orders.publishes.OrderPlaced"]
+
+
+def test_a_document_over_kafka_says_so() -> None:
+    """Servers, the header of the correlation id and the operations are Kafka's."""
+    root = made(orders(), payments(), broker_url="kafka://host:9092")
+    assert [server["protocol"] for server in root["servers"].values()] == ["kafka"]
+    locations = {message["correlationId"]["location"] for message in root["components"]["messages"].values()}
+    assert locations == {"$message.header#/ce_correlationid"}
+    assert sorted(root["operations"]) == sorted(made(orders(), payments())["operations"])
 
 
 def test_a_document_is_the_same_each_time() -> None:

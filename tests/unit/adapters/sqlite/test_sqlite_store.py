@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from torpor.adapters.memory.clock import EPOCH, VirtualClock
 from torpor.adapters.sqlite.options import SqliteOptions
 from torpor.adapters.sqlite.store import SqliteStore
 from torpor.adapters.system.clock import SystemClock
@@ -52,6 +53,19 @@ async def test_reading_and_then_writing_loses_no_update(store: SqliteStore) -> N
     await asyncio.gather(*(add() for _ in range(20)))
 
     assert await rows(store, "SELECT amount FROM note") == [{"amount": 20}]
+
+
+async def test_a_lease_from_the_future_holds_nobody_up(path: Path) -> None:
+    """A lease that was taken while the host's clock was ahead is free once the clock is right again."""
+    wrong = SqliteStore(str(path), VirtualClock(EPOCH + 4 * 3600))
+    right = SqliteStore(str(path), VirtualClock(EPOCH))
+    await wrong.migrate({})
+    for store in (wrong, right):
+        await store.start()
+    assert await wrong.leases.acquire("keeper", "ahead", 3) == 1
+    assert await right.leases.acquire("keeper", "right", 3) == 2
+    for store in (wrong, right):
+        await store.stop()
 
 
 async def test_a_unit_that_only_reads_writes_nothing(store: SqliteStore, path: Path) -> None:

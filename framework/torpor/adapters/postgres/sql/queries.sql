@@ -69,38 +69,141 @@ WHERE due_at <= $1 ORDER BY due_at, handle LIMIT $2
 SELECT min(due_at) FROM torpor_timer
 
 -- pending --
--- The rows of one shard past the relay's cursor. The adapter joins the shards with UNION ALL and orders them by their
--- position. Since each is in order by itself (the planner does not see that of the whole), they are merged, and hardly a
--- row is read in vain.
-SELECT shard, pos, topic, payload, id, type, key, headers FROM torpor_outbox
+-- The rows of one shard past the relay's cursor, in one part of the log or in all of it. The adapter joins the shards
+-- with UNION ALL and orders them by their position. Since each is in order by itself (the planner does not see that of
+-- the whole), they are merged, and hardly a row is read in vain.
+SELECT shard, pos, topic, payload, id, type, key, headers FROM torpor_outbox{part} AS entry
 WHERE shard = {shard} AND pos > (SELECT pos FROM torpor_cursor WHERE shard = {shard})
-ORDER BY torpor_outbox.pos LIMIT $1
+ORDER BY entry.pos LIMIT $1
+
+-- pending_state --
+-- One row before those: whose turn it is, whether other parts may have rows past the cursors, and what a replay leaves
+-- out, by shard. It has no payload.
+SELECT
+    (SELECT part FROM torpor_turn)::integer AS shard,
+    (SELECT count(*) FROM torpor_cursor WHERE pos < turned) AS pos,
+    NULL::text AS topic, NULL::bytea AS payload, NULL::text AS id, NULL::text AS type, NULL::text AS key,
+    (
+        SELECT json_object_agg(shard, json_build_array(reached, topic))::text FROM torpor_cursor
+        WHERE pos < reached AND topic IS NOT NULL
+    ) AS headers
 
 -- advance --
--- Moves cursors, never back, while the relay's lease has one's own epoch; tells whether it has. The lease's row is
+-- Moves cursors, never back, while the keeper's lease has one's own epoch; tells whether it has. The lease's row is
 -- locked, so a takeover comes before or after, never between.
 WITH mine AS (
-    SELECT epoch FROM torpor_lease WHERE name = 'relay' AND epoch = $3 FOR SHARE
+    SELECT epoch FROM torpor_lease WHERE name = 'keeper' AND epoch = $3 FOR SHARE
 ), moved AS (
     UPDATE torpor_cursor SET pos = wanted.pos FROM mine, unnest($1::integer [], $2::bigint []) AS wanted (shard, pos)
     WHERE torpor_cursor.shard = wanted.shard AND torpor_cursor.pos < wanted.pos
 )
 SELECT count(*) FROM mine
 
--- relay_epoch --
--- The epoch that the relay's lease has now.
-SELECT epoch FROM torpor_lease WHERE name = 'relay'
+-- keeper_epoch --
+-- The epoch that the keeper's lease has now.
+SELECT epoch FROM torpor_lease WHERE name = 'keeper'
 
--- trim_outbox --
--- Removes a few of each shard's oldest published rows. They are in order of time, so it ends at the first young one.
-DELETE FROM torpor_outbox USING (
-    SELECT old.shard, old.pos FROM torpor_cursor AS reached CROSS JOIN LATERAL (
-        SELECT shard, pos, at FROM torpor_outbox
-        WHERE shard = reached.shard AND pos <= reached.pos ORDER BY shard, pos LIMIT $2
-    ) AS old
-    WHERE old.at < $1
-) AS gone
-WHERE torpor_outbox.shard = gone.shard AND torpor_outbox.pos = gone.pos
+-- raise_epoch --
+-- Leaves the keeper's lease with its holder, who must look anew.
+INSERT INTO torpor_lease AS held (name, holder, epoch, expires_at) VALUES ('keeper', NULL, 1, clock_timestamp())
+ON CONFLICT (name) DO UPDATE SET epoch = held.epoch + 1
+
+-- first_since --
+-- The first published row of each shard that is not older than a time.
+SELECT torpor_outbox.shard, min(torpor_outbox.pos) FROM torpor_cursor
+JOIN torpor_outbox ON torpor_outbox.shard = torpor_cursor.shard AND torpor_outbox.pos <= torpor_cursor.pos
+WHERE torpor_outbox.at >= $1 GROUP BY torpor_outbox.shard
+
+-- published_since --
+-- How many rows a replay would publish again.
+WITH first AS (
+    SELECT torpor_outbox.shard, min(torpor_outbox.pos) AS pos, max(torpor_cursor.pos) AS reached FROM torpor_cursor
+    JOIN torpor_outbox ON torpor_outbox.shard = torpor_cursor.shard AND torpor_outbox.pos <= torpor_cursor.pos
+    WHERE torpor_outbox.at >= $1 GROUP BY torpor_outbox.shard
+)
+SELECT torpor_outbox.topic, count(*) FROM first
+JOIN torpor_outbox ON torpor_outbox.shard = first.shard AND torpor_outbox.pos BETWEEN first.pos AND first.reached
+WHERE $2::text IS NULL OR torpor_outbox.topic = $2 GROUP BY torpor_outbox.topic ORDER BY torpor_outbox.topic
+
+-- rewind --
+-- Moves cursors back to before the given rows. A replay of another topic that is still under way is joined with this one.
+UPDATE torpor_cursor SET
+    pos = least(torpor_cursor.pos, coalesce(wanted.pos - 1, torpor_cursor.pos)),
+    reached = greatest(torpor_cursor.reached, torpor_cursor.pos),
+    topic = CASE
+        WHEN torpor_cursor.pos < torpor_cursor.reached AND torpor_cursor.topic IS DISTINCT FROM $3 THEN NULL ELSE $3
+    END
+FROM torpor_cursor AS one
+LEFT JOIN unnest($1::integer [], $2::bigint []) AS wanted (shard, pos) ON wanted.shard = one.shard
+WHERE torpor_cursor.shard = one.shard
+
+-- log_state --
+-- How much the log keeps, since when, how much of it waits, since when.
+SELECT
+    (SELECT count(*) FROM torpor_outbox),
+    (
+        SELECT min(first.at) FROM torpor_cursor CROSS JOIN LATERAL (
+            SELECT at FROM torpor_outbox WHERE shard = torpor_cursor.shard ORDER BY pos LIMIT 1
+        ) AS first
+    ),
+    (
+        SELECT count(*) FROM torpor_cursor
+        JOIN torpor_outbox ON torpor_outbox.shard = torpor_cursor.shard AND torpor_outbox.pos > torpor_cursor.pos
+    ),
+    (
+        SELECT min(first.at) FROM torpor_cursor CROSS JOIN LATERAL (
+            SELECT at FROM torpor_outbox WHERE shard = torpor_cursor.shard AND pos > torpor_cursor.pos
+            ORDER BY pos LIMIT 1
+        ) AS first
+    )
+
+-- cursors --
+-- How far each shard is published.
+SELECT shard, pos FROM torpor_cursor ORDER BY shard
+
+-- is_old --
+-- Whether all rows of a part were published and its last ones are from before a time, or from too far in the future;
+-- NULL when it has none. Rows are in order of time, so the last of each shard speaks for the others.
+SELECT bool_and(last.pos <= reached.pos AND (last.at < $1 OR last.at > $2)) FROM torpor_cursor AS reached
+CROSS JOIN LATERAL (
+    SELECT pos, at FROM torpor_outbox_{part} WHERE shard = reached.shard ORDER BY pos DESC LIMIT 1
+) AS last
+
+-- lock_part --
+-- Has a part for oneself, or gives up soon: whoever comes later waits behind this.
+SET LOCAL lock_timeout = '50ms'; LOCK TABLE torpor_outbox_{part} IN ACCESS EXCLUSIVE MODE
+
+-- empty_part --
+-- Removes all rows of a part, and leaves nothing of them.
+TRUNCATE torpor_outbox_{part}
+
+-- turn --
+-- The part that rows are appended to.
+SELECT part FROM torpor_turn
+
+-- lock_shards --
+-- Waits for the appends under way, and lets no other begin.
+SET LOCAL lock_timeout = '50ms'; SELECT torpor_lock_shards()
+
+-- mark_turn --
+-- Notes the last position that each shard has: none above it is in the parts that were filled until now.
+UPDATE torpor_cursor SET turned = coalesce(
+    (SELECT pos FROM torpor_outbox WHERE shard = torpor_cursor.shard ORDER BY pos DESC LIMIT 1), turned
+)
+
+-- give_turn --
+-- Lets appends go on in another part.
+UPDATE torpor_turn SET part = $1
+
+-- first_at --
+-- The time of a part's first row.
+SELECT min(first.at) FROM torpor_cursor CROSS JOIN LATERAL (
+    SELECT at FROM torpor_outbox_{part} WHERE shard = torpor_cursor.shard ORDER BY pos LIMIT 1
+) AS first
+
+-- has_rows --
+-- A row when a part has any.
+SELECT FROM torpor_outbox_{part} LIMIT 1
 
 -- trim_inbox --
 -- Removes some old inbox rows.
@@ -130,27 +233,72 @@ FROM torpor_parked WHERE number = ANY(ARRAY(SELECT number FROM ripe ORDER BY num
 ORDER BY number
 
 -- parked --
--- Parked rows, of one binding or queue when asked.
+-- Parked rows that fit a condition.
 SELECT number, binding, topic, payload, id, type, key, headers, reason, attempts, at, due_at
-FROM torpor_parked
-WHERE ($1::text IS NULL OR binding = $1) AND ($2::text IS NULL OR queue = $2)
-ORDER BY number LIMIT $3
+FROM torpor_parked WHERE {where} ORDER BY {order} LIMIT {limit}
+
+-- parked_numbers --
+-- Their numbers alone.
+SELECT number FROM torpor_parked WHERE {where} ORDER BY {order} LIMIT {limit}
+
+-- first_of_queue --
+-- The first row of the queue that a row stands in.
+SELECT head.number FROM torpor_parked AS one CROSS JOIN LATERAL (
+    SELECT number FROM torpor_parked WHERE binding = one.binding AND queue = one.queue
+    ORDER BY binding, queue, number LIMIT 1
+) AS head
+WHERE one.number = $1
+
+-- edit --
+-- Changes a row's message, and keeps what it held. A row that a unit is just claiming is left to it.
+WITH old AS (
+    SELECT number, payload FROM torpor_parked WHERE number = $1 FOR UPDATE SKIP LOCKED
+), kept AS (
+    INSERT INTO torpor_edit (number, at, payload) SELECT number, $2::float8, payload FROM old
+)
+UPDATE torpor_parked SET payload = $3, headers = $4 FROM old WHERE torpor_parked.number = old.number
+
+-- edits --
+-- What a row held before each edit.
+SELECT at, payload FROM torpor_edit WHERE number = $1 ORDER BY at
 
 -- redrive --
--- Makes rows due. Those that a unit is just claiming are left to it.
+-- Makes rows due. Those that wait behind their queue stay so; those that a unit is just claiming are left to it.
 UPDATE torpor_parked SET due_at = $2 WHERE number IN (
-    SELECT number FROM torpor_parked WHERE number = ANY($1::bigint []) FOR UPDATE SKIP LOCKED
+    SELECT number FROM torpor_parked WHERE number = ANY($1::bigint []) AND due_at IS DISTINCT FROM 0
+    FOR UPDATE SKIP LOCKED
 )
 
 -- discard --
--- Deletes rows. Those that a unit is just claiming are left to it.
-DELETE FROM torpor_parked WHERE number IN (
-    SELECT number FROM torpor_parked WHERE number = ANY($1::bigint []) FOR UPDATE SKIP LOCKED
+-- Deletes rows, with what they held before edits; tells how many. Those that a unit is just claiming are left to it.
+WITH gone AS (
+    DELETE FROM torpor_parked WHERE number IN (
+        SELECT number FROM torpor_parked WHERE number = ANY($1::bigint []) FOR UPDATE SKIP LOCKED
+    ) RETURNING number
+), forgotten AS (
+    DELETE FROM torpor_edit WHERE number IN (SELECT number FROM gone)
 )
+SELECT count(*) FROM gone
 
 -- count_parked --
--- How many rows each binding has.
-SELECT binding, count(*) FROM torpor_parked GROUP BY binding
+-- How many rows that fit a condition each binding has.
+SELECT binding, count(*) FROM torpor_parked WHERE {where} GROUP BY binding
+
+-- lease --
+-- Who holds a lease, unless its time is over, and its epoch.
+SELECT CASE WHEN expires_at > clock_timestamp() THEN holder END, epoch FROM torpor_lease WHERE name = $1
+
+-- take --
+-- Takes the key of a request; no row while another has it.
+SELECT fingerprint, status, headers, body FROM torpor_take($1, $2, $3, $4)
+
+-- keep_answer --
+-- Keeps an answer, which is the first of its key.
+INSERT INTO torpor_answer (place, key, fingerprint, status, headers, body, until) VALUES ($1, $2, $3, $4, $5, $6, $7)
+
+-- forget_answers --
+-- Removes some of the answers whose time is over.
+DELETE FROM torpor_answer WHERE ctid = ANY(ARRAY(SELECT ctid FROM torpor_answer WHERE until < $1 LIMIT $2))
 
 -- acquire --
 -- Takes a lease that is free, expired or one's own. The epoch rises with each new holder. The clock is the database's.

@@ -1,0 +1,1 @@
+"""Apache Kafka: the broker, on clients that FastStream configures."""

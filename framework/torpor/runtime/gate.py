@@ -1,0 +1,79 @@
+"""The gate before a handler: it lets deliveries through, unless most of the last have failed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from torpor.kernel.breaker import Circuit, Permit, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torpor.kernel.breaker import State
+    from torpor.kernel.message import Delivery
+    from torpor.kernel.pause import Pause
+    from torpor.runtime.context import Context
+
+
+class Gate:
+    """Counts what becomes of a binding's deliveries. When too many fail, they wait; then one is let through."""
+
+    __slots__ = ("_circuit", "_context", "_is_shut", "_name", "_open")
+
+    def __init__(self, pause: Pause | None, *, name: str, context: Context) -> None:
+        self._name = name
+        self._context = context
+        self._circuit: Circuit | None = None
+        if pause is not None:
+            self._circuit = Circuit(failures=pause.failures, of=pause.of, open_seconds=pause.seconds)
+        self._open = asyncio.Event()
+        self._open.set()
+        self._is_shut = False
+
+    @property
+    def pauses(self) -> float:
+        """For how many seconds more nothing is let through."""
+        if self._circuit is None or self._circuit.state == "closed":
+            return 0.0
+        return self._circuit.seconds_left(self._context.clock.time())
+
+    async def enter(self, wanted: int) -> tuple[Permit | None, int]:
+        """Waits until some of the wanted may be handled; returns how many, and what `leave` asks for. None may, once
+        the gate is shut."""
+        while not self._is_shut:
+            if self._circuit is None:
+                return None, wanted
+            answer = self._circuit.ask(self._context.clock.time())
+            if not isinstance(answer, Refusal):
+                return answer, wanted if self._circuit.state == "closed" else 1
+            await self._context.clock.wait(self._open, answer.retry_after)
+        return None, 0
+
+    def leave(self, permit: Permit | None, deliveries: Sequence[Delivery]) -> None:
+        """Counts what became of deliveries that were let through."""
+        if self._circuit is None or permit is None:
+            return
+        now = self._context.clock.time()
+        for delivery in deliveries:
+            state = self._circuit.settle(permit, delivery.outcome or "abandoned", now)
+            if state is not None:
+                self._changed(state)
+
+    def shut(self) -> None:
+        """Lets nothing through any more; what waits is turned away."""
+        self._is_shut = True
+        self._open.set()
+
+    def _changed(self, state: State) -> None:
+        """The circuit has closed, and all go on; or it has opened, and all wait."""
+        circuit, context = self._circuit, self._context
+        context.metrics.of(self._name).is_paused = state != "closed"
+        if circuit is None or state == "closed":
+            self._open.set()
+            context.health.note(self._name, None)
+            return
+        if not self._is_shut:
+            self._open.clear()
+        told = f"{circuit.failed} of its last {circuit.counted} messages failed"
+        context.health.note(self._name, f"paused: {told}; one is tried every {circuit.open_seconds:g} s")

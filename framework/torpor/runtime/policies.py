@@ -1,0 +1,86 @@
+"""A binding's policies: said as options of `on`, checked, and kept as one value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from torpor.kernel.batch import Batch
+from torpor.kernel.errors import did_you_mean
+from torpor.kernel.order import Order
+from torpor.kernel.pause import Pause
+from torpor.kernel.retry import Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_MOST_LANES = 256
+_LANES = 16
+_EXPECTED: dict[str, tuple[type, str]] = {
+    "retry": (Retry, "Retry(attempts=5)"),
+    "batch": (Batch, "Batch(100)"),
+    "order": (Order, "Order.NONE"),
+    "pause": (Pause, "Pause(seconds=30)"),
+}
+_MAY_BE_NONE = frozenset({"retry", "batch", "pause"})
+
+
+class TopicOptions(TypedDict, total=False):
+    """What a handler of a topic may say.
+
+    `retry`: how often a failing message is tried. `batch`: takes a list of events at once. `order`: what a message
+    waits for. `concurrency`: how many units run side by side (16; 1 with a batch). `pause`: when to stop for a while.
+    `group`: who shares the topic's messages; the service's name unless said. `name`: the handler's, unless it is the
+    function's. `publishes`: events that neither the return annotation nor the handler's own code shows.
+    """
+
+    retry: Retry
+    batch: Batch | None
+    order: Order
+    concurrency: int | None
+    pause: Pause | None
+    group: str | None
+    name: str | None
+    publishes: Sequence[type[Any]]
+
+
+class Policies:
+    """How a binding's messages are handled."""
+
+    __slots__ = ("batch", "lanes", "order", "pause", "retry")
+
+    def __init__(
+        self,
+        *,
+        retry: Retry | None = None,
+        batch: Batch | None = None,
+        order: Order = Order.KEY,
+        concurrency: int | None = None,
+        pause: Pause | None = None,
+    ) -> None:
+        self.retry = retry or Retry()
+        self.batch = batch
+        self.order = order
+        self.pause = pause
+        is_single = order is Order.STRICT or batch is not None
+        self.lanes = concurrency or (1 if is_single else _LANES)
+
+
+def policies_of(options: Mapping[str, Any]) -> tuple[Policies, list[str]]:
+    """The policies of a handler's options, and what is wrong with these, as ends of sentences about the handler."""
+    problems = [
+        f"has an unknown option {option!r}.{did_you_mean(option, TopicOptions.__annotations__)}"
+        for option in options.keys() - TopicOptions.__annotations__.keys()
+    ]
+    for option, (kind, example) in _EXPECTED.items():
+        given = options.get(option, kind)
+        if given is not kind and not isinstance(given, kind) and not (given is None and option in _MAY_BE_NONE):
+            problems.append(f"has {option}={given!r}. Give a value: {option}={example}.")
+    lanes = options.get("concurrency")
+    if lanes is not None and not (isinstance(lanes, int) and 1 <= lanes <= _MOST_LANES):
+        problems.append(f"has concurrency={lanes!r}. Give a number from 1 to {_MOST_LANES}.")
+    elif lanes is not None and lanes > 1 and options.get("order") is Order.STRICT:
+        problems.append(f"has concurrency={lanes} and order=Order.STRICT, which handles one after the other. Drop one.")
+    if problems:
+        return Policies(), problems
+    given = {name: options[name] for name in (*_EXPECTED, "concurrency") if name in options}
+    return Policies(**{"pause": Pause(), **given}), []
