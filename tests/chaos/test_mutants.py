@@ -1,0 +1,77 @@
+"""The chaos run is worth its time: each old fault, put back, turns it red, and by the promise that names it."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.chaos import weather
+from tests.chaos.report import violations
+from tests.chaos.run import Plan, perform
+from torpor.testing.simulation import ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+ONE_EACH = MappingProxyType({"source": 1, "sink": 1, "tail": 1})
+TWO_SOURCES = MappingProxyType({"source": 2, "sink": 1, "tail": 1})
+SECONDS = 6.0
+EVERY_SECOND = 60.0  # a minute
+
+
+ACK_WAIT = 12.0  # and a little more: when the broker gives again what a dead consumer held
+
+
+def short(
+    mutant: str, rates: Mapping[str, float], *, replicas: Mapping[str, int] = ONE_EACH, patience: float = 2.5
+) -> Plan:
+    """A run of a few seconds, under the faults that show this one."""
+    return Plan(
+        seconds=SECONDS,
+        messages=900,
+        keys=60,
+        replicas=replicas,
+        rates=rates,
+        mutant=mutant,
+        patience=patience,
+    )
+
+
+PLANS = {
+    "no-inbox": (short("no-inbox", {weather.CUT_AFTER: 3 * EVERY_SECOND}), ledger.ONE_EFFECT),
+    "no-sequence": (short("no-sequence", {weather.CUT_BEFORE: 0.0}), ledger.PARKED_FIRST),
+    "early-acknowledgement": (
+        short("early-acknowledgement", {weather.KILL_CONSUMER: EVERY_SECOND}),
+        ledger.ONE_EFFECT,
+    ),
+    "early-publishing": (short("early-publishing", {weather.CUT_BEFORE: 3 * EVERY_SECOND}), ledger.PUBLISHED),
+    "early-cursor": (short("early-cursor", {weather.BROKER_KILL: EVERY_SECOND}), ledger.PUBLISHED),
+    "repeating-relay": (short("repeating-relay", {weather.KILL_RELAY: 0.0}), ledger.BOUNDED),
+    "no-redriver": (short("no-redriver", {weather.KILL_CONSUMER: 0.0}), ledger.NEVER_STUCK),
+    "falling-cursor": (short("falling-cursor", {weather.KILL_RELAY: 0.0}), ledger.NEVER_BACK),
+    "no-takeover": (
+        short("no-takeover", {weather.KILL_CONSUMER: EVERY_SECOND / 2}, patience=ACK_WAIT),
+        ledger.COMMIT_ORDER,
+    ),
+    "no-fence": (
+        short("no-fence", {weather.FREEZE_RELAY: EVERY_SECOND / SECONDS}, replicas=TWO_SOURCES),
+        ledger.FENCED,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANS)
+async def test_an_old_fault_turns_the_chaos_red(name: str) -> None:
+    """A part that breaks one rule is found in seconds, and the broken promise is told."""
+    plan, promise = PLANS[name]
+    outcome = await perform(plan)
+    assert promise in outcome.verdict.counts, "\n".join(violations(outcome)) or "nothing was broken"
+
+
+async def test_what_merely_slows_the_relay_stays_green() -> None:
+    """The pause that shows a missing fence breaks nothing where the fence is."""
+    rates = {weather.FREEZE_RELAY: EVERY_SECOND / SECONDS}
+    outcome = await perform(short("slow-relay", rates, replicas=TWO_SOURCES))
+    assert not violations(outcome)
