@@ -1,16 +1,22 @@
-"""Runs the benchmarks: `python -m benchmarks [--list] [name …]`. Each is a module with a `run() -> str` (Markdown)."""
+"""Runs the benchmarks: `python -m benchmarks [--list] [name …]`. Each is a module with a `run() -> Report`."""
 
 from __future__ import annotations
 
 import argparse
+import datetime
 import importlib
 import os
 import pkgutil
 import platform
+import signal
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import benchmarks
+from benchmarks.record import Record
+from benchmarks.report import bars_table
+from benchmarks.servers import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,9 +50,28 @@ def main() -> None:
         return
     if sys.flags.dont_write_bytecode:
         parser.error("PYTHONDONTWRITEBYTECODE is set, which falsifies every start. Run scripts/bench, which unsets it")
-    print(f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that no server is left behind
+    record = Record()
     for name in options.names or known:
-        print(f"\n## {name}\n\n{subject(known[name])}\n\n{known[name].run()}", flush=True)
+        keep(record, name, known[name])
+
+
+def keep(record: Record, name: str, module: ModuleType) -> None:
+    """Runs one benchmark, tells what it found, and keeps it."""
+    print(f"\n## {name}\n\n{subject(module)}\n", flush=True)
+    began = time.perf_counter()
+    try:
+        report = module.run()
+    except Unavailable as error:
+        print(f"Left out: {error}.", flush=True)
+        return
+    seconds = time.perf_counter() - began
+    machine = (
+        f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC, {seconds:.0f} s, "
+        f"Python {platform.python_version()}, {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    )
+    print(f"{report.text}\n\n{bars_table(report.bars) if report.bars else ''}\n\n{machine}", flush=True)
+    record.keep(name, about=subject(module), machine=machine, report=report)
 
 
 if __name__ == "__main__":

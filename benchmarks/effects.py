@@ -12,47 +12,35 @@ import asyncio
 import sqlite3
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from torpor import Batch, Event, Service, Tx, new_id
-from torpor.adapters.nats.broker import JetStreamBroker
+from benchmarks.report import Bar, Report, table
+from benchmarks.runs import note
+from benchmarks.scale import FULL
+from benchmarks.work import KEYS, Booked, Paid, Ready, fill_stream, medians, run_async
+from torpor import Batch, Service, Tx, new_id
 from torpor.adapters.nats.embedded import EmbeddedNats
-from torpor.adapters.nats.options import JetStreamOptions
 from torpor.assembly import assemble
-from torpor.contract.codec import encode
 from torpor.runtime.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
-ROUNDS = 5
+    from benchmarks.scale import Scale
+
 MESSAGES = 4000
 SLOW = 800  # for the way that takes a message at a time
-KEYS = 200
 GROUP = 100
 TABLES = """
 CREATE TABLE IF NOT EXISTS account (id TEXT PRIMARY KEY, cents INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS inbox (id TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS outbox (pos INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT, payload BLOB);
 """
+HAND = "by hand"
+FASTSTREAM = "FastStream + SQLAlchemy"
 UPDATE = "UPDATE account SET cents = cents + $1 WHERE id = $2"
-
-
-class Paid(Event, topic="bench.paid", key="account"):
-    """What is consumed: about 300 bytes with its envelope."""
-
-    account: str
-    cents: int
-    note: str = "x" * 180
-
-
-class Booked(Event, topic="bench.booked", key="account"):
-    """What is published."""
-
-    account: str
-    cents: int
 
 
 def service(kind: str) -> Service:
@@ -189,44 +177,32 @@ async def faststream(url: str, folder: Path) -> float:
     return SLOW / seconds
 
 
-async def measure() -> dict[str, list[float]]:
-    """Runs every way in each round, so that a noisy moment falls on all of them."""
-    ways: dict[str, Callable[[str, Path], Awaitable[float]]] = {
-        "by hand": by_hand,
-        "FastStream + SQLAlchemy": faststream,
-        "Torpor, `await tx.execute`": lambda url, folder: ours(url, folder, "awaited"),
-        "Torpor, `tx.write`": lambda url, folder: ours(url, folder, "deferred"),
-        "Torpor, `Batch(500)`": lambda url, folder: ours(url, folder, "batch"),
+def measure(scale: Scale) -> dict[str, float]:
+    """The median of every way."""
+    names: dict[str, Callable[[str, Path], Coroutine[Any, Any, float]]] = {
+        HAND: by_hand,
+        FASTSTREAM: faststream,
+        "Torpor, `await tx.execute`": partial(ours, kind="awaited"),
+        "Torpor, `tx.write`": partial(ours, kind="deferred"),
+        "Torpor, `Batch(500)`": partial(ours, kind="batch"),
     }
-    rates: dict[str, list[float]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         server = EmbeddedNats(folder / "nats")
         server.start()
         try:
-            broker = JetStreamBroker(JetStreamOptions(servers=server.url))
-            await broker.start()
-            await broker.declare([Paid.__torpor_topic__ or ""], ())
-            events = [Paid(account=str(number % KEYS), cents=number) for number in range(MESSAGES)]
-            await broker.publish(
-                [encode(event, id=new_id(), key=None, attributes={"source": "bench"}) for event in events]
-            )
-            await broker.stop()
-            for _ in range(ROUNDS):
-                for way, run_way in ways.items():
-                    rates[way].append(await run_way(server.url, folder))
+            run_async(fill_stream(server.url, MESSAGES))
+            ways: dict[str, Ready] = {name: partial(way, server.url, folder) for name, way in names.items()}
+            return medians(ways, scale.rounds, note)
         finally:
             server.stop()
-    return rates
 
 
-def run() -> str:
+def run(scale: Scale = FULL) -> Report:
     """The table of medians, each beside the loop by hand and beside FastStream."""
-    rates = {way: median(taken) for way, taken in asyncio.run(measure()).items()}
-    hand, fast = rates["by hand"], rates["FastStream + SQLAlchemy"]
-    rows = [f"| {way} | {rate:,.0f} | {rate / hand:.2f} | {rate / fast:.1f} |" for way, rate in rates.items()]
-    head = [
-        f"| medians of {ROUNDS}, {MESSAGES} messages | effects/s | ÷ by hand | ÷ FastStream |",
-        "|---|---:|---:|---:|",
-    ]
-    return "\n".join([*head, *rows])
+    rates = measure(scale)
+    hand, fast = rates[HAND], rates[FASTSTREAM]
+    rows = [(way, f"{rate:,.0f}", f"{rate / hand:.2f}", f"{rate / fast:.1f}") for way, rate in rates.items()]
+    head = (f"medians of {scale.rounds}, {MESSAGES} messages", "effects/s", "÷ by hand", "÷ FastStream")
+    slowest = min(rate for way, rate in rates.items() if way.startswith("Torpor"))
+    return Report(table(head, rows), [Bar("SQLite, slowest way ÷ by hand", slowest / hand, least=0.5)])

@@ -10,7 +10,13 @@ import subprocess
 import sys
 import time
 from statistics import median
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from benchmarks.report import Report
+from benchmarks.scale import FULL
+
+if TYPE_CHECKING:
+    from benchmarks.scale import Scale
 
 ROUNDS = 11
 NOTHING = "pass"
@@ -44,12 +50,12 @@ def modules(statement: str) -> int:
     return int(subprocess.check_output([sys.executable, "-I", "-c", program]))
 
 
-def run() -> str:
+def run(scale: Scale = FULL) -> Report:
     """Interleaves the statements, so that a noisy moment falls on all of them."""
     for statement in STATEMENTS:
         start(statement)  # writes the bytecode, warms the file cache
     samples: dict[str, list[Sample]] = {statement: [] for statement in STATEMENTS}
-    for _ in range(ROUNDS):
+    for _ in range(scale.of(ROUNDS, 1)):
         for statement in STATEMENTS:
             samples[statement].append(start(statement))
     walls = {statement: median(sample.wall for sample in taken) for statement, taken in samples.items()}
@@ -64,4 +70,4 @@ def run() -> str:
         f"| medians of {ROUNDS} | wall ms | CPU ms | modules added | wall added ÷ FastAPI's |",
         "|---|---:|---:|---:|---:|",
     ]
-    return "\n".join([*head, *rows])
+    return Report("\n".join([*head, *rows]))
