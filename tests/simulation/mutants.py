@@ -73,13 +73,20 @@ class HastyTimerUnit(MemoryUnit):
 class ShuffledOutbox(MemoryOutbox):
     """An outbox that is read by something else than the order of commits."""
 
-    async def pending(self, limit: int) -> Sequence[LogEntry]:
-        entries = await super().pending(limit)
+    async def pending(self, limit: int, epoch: int | None = None) -> Sequence[LogEntry]:
+        entries = await super().pending(limit, epoch)
         messages = [entry.message for entry in entries][::-1]
         return [LogEntry(e.shard, e.position, m) for e, m in zip(entries, messages, strict=True)]
 
 
-class UnfencedOutbox(MemoryOutbox):
+class TalkativeOutbox(MemoryOutbox):
+    """An outbox that is read by whoever asks."""
+
+    async def pending(self, limit: int, epoch: int | None = None) -> Sequence[LogEntry]:
+        return await super().pending(limit)
+
+
+class UnfencedOutbox(TalkativeOutbox):
     """A cursor that moves for whoever asks."""
 
     async def advance(self, positions: Mapping[int, int], epoch: int, parked: Sequence[ParkedMessage] = ()) -> None:

@@ -81,7 +81,7 @@ class Relay:
                     await self._learn(host, epoch)
                 if self._has_parked:
                     await self._take_back(host)
-                entries = await host.store.outbox.pending(_BATCH)
+                entries = await host.store.outbox.pending(_BATCH, epoch)
                 if not entries:
                     break
                 await self._publish(host, entries, epoch)

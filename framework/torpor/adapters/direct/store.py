@@ -192,7 +192,7 @@ class NoOutbox:
 
     __slots__ = ()
 
-    async def pending(self, limit: int) -> Sequence[LogEntry]:
+    async def pending(self, limit: int, epoch: int | None = None) -> Sequence[LogEntry]:
         return ()
 
     async def advance(self, positions: Mapping[int, int], epoch: int, parked: Sequence[ParkedMessage] = ()) -> None:

@@ -283,18 +283,23 @@ class MemoryOutbox:
     def __init__(self, tables: _Tables) -> None:
         self._tables = tables
 
-    async def pending(self, limit: int) -> Sequence[LogEntry]:
+    async def pending(self, limit: int, epoch: int | None = None) -> Sequence[LogEntry]:
         tables = self._tables
         tables.check_open()
+        if epoch is not None:
+            self._check_epoch(epoch)
         positions = range(tables.cursor + 1, tables.last_position + 1)[:limit]
         return [self._entry(position) for position in positions]
+
+    def _check_epoch(self, epoch: int) -> None:
+        lease = self._tables.leases.get(_KEEPER)
+        if lease is None or lease.epoch != epoch:
+            raise LeaseLost(f"The keeper's lease of epoch {epoch} is lost. Acquire it before publishing.")
 
     async def advance(self, positions: Mapping[int, int], epoch: int, parked: Sequence[ParkedMessage] = ()) -> None:
         tables = self._tables
         tables.check_open()
-        lease = tables.leases.get(_KEEPER)
-        if lease is None or lease.epoch != epoch:
-            raise LeaseLost(f"The keeper's lease of epoch {epoch} is lost. Acquire it before publishing.")
+        self._check_epoch(epoch)
         if parked:
             await self._park(parked)
         tables.cursor = max(tables.cursor, positions.get(_SHARD, 0))

@@ -36,13 +36,15 @@ class PostgresOutbox:
         self._database = database
         self._part: int | None = None  # the only one to read, when that is known
 
-    async def pending(self, limit: int) -> Sequence[LogEntry]:
-        """Rows past the relay's cursors, in order of position."""
+    async def pending(self, limit: int, epoch: int | None = None) -> Sequence[LogEntry]:
+        """Rows past the relay's cursors, in order of position. Raises LeaseLost when the epoch is another."""
         state, rows = await self._read(limit)
         if self._part is not None and (state[1] or state[0] != self._part):
             self._part = None
             state, rows = await self._read(limit)
         self._part = None if state[1] else state[0]
+        if epoch is not None and state[2] != str(epoch):
+            raise _lost(epoch, state[2])
         entries = [log_entry(row) for row in rows]
         if state[-1] is not None:
             _leave_out(entries, json.loads(state[-1]))
@@ -62,8 +64,7 @@ class PostgresOutbox:
         if count == 1:
             return
         held = await self._database.fetch(named["keeper_epoch"])
-        now = f"its epoch is {held[0][0]}" if held else "nobody has taken it"
-        raise LeaseLost(f"The keeper's lease of epoch {epoch} is lost: {now}. Acquire it before publishing.")
+        raise _lost(epoch, held[0][0] if held else None)
 
     async def trim(self, *, published: float, admitted: float) -> None:
         """Empties the parts that are published and old as a whole, gives the turn on when half of the time is over,
@@ -148,3 +149,8 @@ def _leave_out(entries: Sequence[LogEntry], replayed: Mapping[str, tuple[int, st
     for entry in entries:
         reached, topic = replayed.get(str(entry.shard), (0, ""))
         entry.is_left_out = entry.position <= reached and stored(entry.message.topic) != topic
+
+
+def _lost(epoch: int, held: object) -> LeaseLost:
+    now = "nobody has taken it" if held is None else f"its epoch is {held}"
+    return LeaseLost(f"The keeper's lease of epoch {epoch} is lost: {now}. Acquire it before publishing.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torpor.adapters.sqlite.queries import queries
 from torpor.adapters.sqlite.rows import log_entry, parked_row
@@ -30,18 +30,18 @@ class SqliteOutbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def pending(self, limit: int) -> Sequence[LogEntry]:
-        """Rows past the relay's cursor, in order of position."""
-        return [log_entry(row) for row in await self._database.reader.read(queries()["pending"], (limit,))]
+    async def pending(self, limit: int, epoch: int | None = None) -> Sequence[LogEntry]:
+        """Rows past the relay's cursor, in order of position. Raises LeaseLost when the epoch is another by now."""
+        rows = await self._database.reader.read(queries()["pending"], (limit,))
+        if rows and epoch is not None:
+            _check(await self._database.reader.read(queries()["keeper_epoch"], (_KEEPER,)), epoch)
+        return [log_entry(row) for row in rows]
 
     async def advance(self, positions: Mapping[int, int], epoch: int, parked: Sequence[ParkedMessage] = ()) -> None:
         """Moves the cursors, never back, and parks what was refused. Raises LeaseLost when the epoch is another."""
 
         def move(connection: sqlite3.Connection) -> None:
-            row = connection.execute(queries()["keeper_epoch"], (_KEEPER,)).fetchone()
-            if row is None or row[0] != epoch:
-                now = "nobody has taken it" if row is None else f"its epoch is {row[0]}"
-                raise LeaseLost(f"The keeper's lease of epoch {epoch} is lost: {now}. Acquire it before publishing.")
+            _check(connection.execute(queries()["keeper_epoch"], (_KEEPER,)).fetchall(), epoch)
             connection.executemany(queries()["advance"], positions.items())
             connection.executemany(queries()["park"], [parked_row(row) for row in parked])
 
@@ -88,3 +88,10 @@ class SqliteOutbox:
                 await self._database.write_rows("trim_inbox", old[start : start + _CHUNK], is_lazy=True)
             if len(old) < _SCAN:
                 return
+
+
+def _check(rows: Sequence[Any], epoch: int) -> None:
+    """Raises LeaseLost unless the keeper's lease has the epoch."""
+    if not rows or rows[0][0] != epoch:
+        now = f"its epoch is {rows[0][0]}" if rows else "nobody has taken it"
+        raise LeaseLost(f"The keeper's lease of epoch {epoch} is lost: {now}. Acquire it before publishing.")

@@ -65,6 +65,16 @@ class ReplayConformance(StoreSuite):
         await store.outbox.advance(last_of(await store.outbox.pending(10)), raised)
         assert await pending_ids(store) == []
 
+    async def test_an_old_epoch_reads_nothing(self, store: Store) -> None:
+        """A relay that lost its lease is told so when it reads, and not only when it has published."""
+        needs(store.promises.is_transactional, "is_transactional")
+        epoch = await relay_lease(store)
+        await committed(store, message("1"))
+
+        assert [entry.message.id for entry in await store.outbox.pending(10, epoch)] == ["1"]
+        with pytest.raises(LeaseLost):
+            await store.outbox.pending(10, epoch + 1)
+
     async def test_a_replay_stops_a_relay_under_way(self, store: Store) -> None:
         """A relay that has read before it cannot move the cursors on; its holder goes on under a higher epoch."""
         needs(store.promises.is_transactional, "is_transactional")

@@ -69,6 +69,12 @@ class BrokerServer:
                 if process.is_dead:
                     del self.connections[process], self._silent[process]
                     immediately(connection.stop())
+                    self.forget(process)
+
+    def forget(self, process: Process) -> None:
+        """Notes that a process holds nothing any more: its connection has ended."""
+        for place in [place for place, held in self.held.items() if held.process is process]:
+            del self.held[place]
 
     def expire(self) -> None:
         """Gives back what nobody has settled within the ack wait, and nobody keeps. Called now and then."""
@@ -132,10 +138,8 @@ class SimulatedBroker:
         """Gives back what this connection holds."""
         await self._server.network.delay()
         await self._inner.stop()
-        mine = current_process()
-        self._server.connections.pop(mine, None)
-        for place in [place for place, held in self._server.held.items() if held.process is mine]:
-            del self._server.held[place]
+        self._server.connections.pop(current_process(), None)
+        self._server.forget(current_process())
 
     def _refusals(self, messages: Sequence[Message]) -> dict[int, Rejected]:
         refusals: dict[int, Rejected] = {}

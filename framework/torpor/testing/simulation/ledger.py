@@ -133,13 +133,13 @@ class Ledger:
                 where = "done and parked" if name in done else "neither done nor parked"
                 self.violate(ACCOUNTED, f"{name} is {where} for {handler}.")
 
-    def conclude(self, *, is_ordered: bool) -> None:
+    def conclude(self) -> None:
         """Checks what must hold once everything has come to rest, and nothing is parked."""
         self._check_clients()
         for service, rows in self.rows.items():
             self._check_wire(service, rows)
         self._check_timers()
-        self._check_effects(is_ordered=is_ordered)
+        self._check_effects()
 
     def _check_clients(self) -> None:
         placed = Counter(told(message) for message in self.rows["source"])
@@ -176,26 +176,28 @@ class Ledger:
                 self.violate(COMMIT_ORDER, f"{told(row)} was published before {told(before)}.")
             latest[row.topic, row.key] = row
 
-    def _check_effects(self, *, is_ordered: bool) -> None:
+    def _check_effects(self) -> None:
         due: dict[tuple[str, str], list[str]] = defaultdict(list)
         rows = [row for rows in self.rows.values() for row in rows]
-        first = {message.id: message for message in reversed(self.wire)}
-        in_topic = [first[id] for id in reversed(first)]
+        first: dict[str, Message] = {}
+        for message in self.wire:
+            first.setdefault(message.id, message)
+        in_topic = list(first.values())
         for handler, topic in self._topics.items():
             for message in in_topic if handler in self._strict else rows:
                 if message.topic == topic:
                     due[self._place(handler, message.key)].append(told(message))
         for place in sorted(due.keys() | self.done.keys()):
-            self._compare(place[0], self.done.get(place, []), due.get(place, []), is_ordered=is_ordered)
+            self._compare(place[0], self.done.get(place, []), due.get(place, []))
 
-    def _compare(self, handler: str, done: Sequence[str], due: Sequence[str], *, is_ordered: bool) -> None:
+    def _compare(self, handler: str, done: Sequence[str], due: Sequence[str]) -> None:
         counts = Counter(done)
         for name in dict.fromkeys((*due, *done)):
             if name not in due:
                 self.violate(ONE_EFFECT, f"{handler} has an effect of {name}, which was never committed.")
             elif counts[name] != 1:
                 self.violate(ONE_EFFECT, f"{name} has {counts[name]} effects for {handler}.")
-        if is_ordered and sorted(done) == sorted(due) and list(done) != list(due):
+        if sorted(done) == sorted(due) and list(done) != list(due):
             order, wanted = (", ".join(name.rpartition("/")[2] for name in names) for names in (done, due))
             topic = due[0].rpartition("/")[0]
             self.violate(COMMIT_ORDER, f"{handler} handled {topic} in the order {order}; it was committed as {wanted}.")

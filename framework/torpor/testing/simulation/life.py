@@ -34,7 +34,7 @@ class Life:
     def __init__(self, world: World) -> None:
         self._world = world
         self._chance = world.weather.chance
-        self._replicas = 1 if world.weather.is_ordered else self._chance.choice((1, 2))
+        self._replicas = self._chance.choice((1, 2))
         self._work: set[asyncio.Task[None]] = set()  # faults under way
 
     async def run(self) -> None:
@@ -55,7 +55,7 @@ class Life:
             world.script.is_over = True
             if await self._redrive_all():
                 world.count_interruptions()
-                world.ledger.conclude(is_ordered=world.weather.is_ordered)
+                world.ledger.conclude()
         await self._check_parts()
         for replica in list(world.replicas):
             await world.stop(replica)
@@ -106,9 +106,7 @@ class Life:
                 raise NeverSettled(f"Services are not ready {_LONGEST_START:g} s after all faults are over: {status}")
 
     async def _break_things(self) -> None:
-        kinds = [self._crash, self._outage, self._broker_outage, self._stop, self._redrive]
-        if not self._world.weather.is_ordered:
-            kinds += [self._freeze, self._freeze]
+        kinds = [self._crash, self._outage, self._broker_outage, self._stop, self._redrive, self._freeze, self._freeze]
         enabled = [kind for kind in kinds if self._chance.random() < 0.6]
         for _ in range(self._chance.randrange(12) if enabled else 0):
             await asyncio.sleep(self._chance.random() * 2)

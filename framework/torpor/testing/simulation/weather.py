@@ -43,7 +43,6 @@ class Weather:
 
     def __init__(self, seed: int) -> None:
         self.chance = Random(seed)  # noqa: S311  # the chance of a simulation guards nothing
-        self.is_ordered = self.chance.random() < 0.6  # one replica each, and what a dead one held comes first
         self.is_deduplicating = self.chance.random() < 0.5  # the broker drops copies
         self.slowness = self.chance.choice((0.0, 0.1, 0.4))
         self.lost_commits = self._sometimes(0.08)

@@ -77,12 +77,13 @@ WHERE shard = {shard} AND pos > (SELECT pos FROM torpor_cursor WHERE shard = {sh
 ORDER BY entry.pos LIMIT $1
 
 -- pending_state --
--- One row before those: whose turn it is, whether other parts may have rows past the cursors, and what a replay leaves
--- out, by shard. It has no payload.
+-- One row before those: whose turn it is, whether other parts may have rows past the cursors, the keeper's epoch, and what
+-- a replay leaves out, by shard. It has no payload.
 SELECT
     (SELECT part FROM torpor_turn)::integer AS shard,
     (SELECT count(*) FROM torpor_cursor WHERE pos < turned) AS pos,
-    NULL::text AS topic, NULL::bytea AS payload, NULL::text AS id, NULL::text AS type, NULL::text AS key,
+    (SELECT epoch FROM torpor_lease WHERE name = 'keeper')::text AS topic,
+    NULL::bytea AS payload, NULL::text AS id, NULL::text AS type, NULL::text AS key,
     (
         SELECT json_object_agg(shard, json_build_array(reached, topic))::text FROM torpor_cursor
         WHERE pos < reached AND topic IS NOT NULL
