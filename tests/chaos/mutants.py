@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torpor.ports.outbox import LogEntry
     from torpor.runtime.host import Host
 
-_PAUSE = 0.3  # in which a process is frozen
+_PAUSE = 0.3  # in which a fault may hit
 _COPIES = 5
 
 _admit = PostgresUnit.admit
@@ -57,6 +57,7 @@ class HastyConsumer:
     async def fetch(self, limit: int) -> Sequence[Delivery]:
         deliveries = await self._inner.fetch(limit)
         await self._inner.acknowledge(deliveries)
+        await asyncio.sleep(_PAUSE)
         return deliveries
 
     async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
@@ -81,6 +82,7 @@ async def _append_and_publish(unit: PostgresUnit, messages: Sequence[Message], *
 async def _advance_before(relay: Relay, host: Host, entries: Sequence[LogEntry], epoch: int) -> None:
     """A relay that moves its cursor before it publishes."""
     await host.store.outbox.advance({entry.shard: entry.position for entry in entries}, epoch)
+    await asyncio.sleep(_PAUSE)
     await _publish(relay, host, entries, epoch)
 
 

