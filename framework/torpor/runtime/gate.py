@@ -39,16 +39,16 @@ class Gate:
         return self._circuit.seconds_left(self._context.clock.time())
 
     async def enter(self, wanted: int) -> tuple[Permit | None, int]:
-        """Waits until some of the wanted may be handled; returns how many, and what `leave` asks for. None may, once
-        the gate is shut."""
-        while not self._is_shut:
-            if self._circuit is None:
-                return None, wanted
+        """Waits until some of the wanted may be handled; returns how many, and what `leave` asks for. None may, when
+        the gate is shut and the handler pauses."""
+        while self._circuit is not None:
             answer = self._circuit.ask(self._context.clock.time())
             if not isinstance(answer, Refusal):
                 return answer, wanted if self._circuit.state == "closed" else 1
+            if self._is_shut:
+                return None, 0
             await self._context.clock.wait(self._open, answer.retry_after)
-        return None, 0
+        return None, wanted
 
     def leave(self, permit: Permit | None, deliveries: Sequence[Delivery]) -> None:
         """Counts what became of deliveries that were let through."""
@@ -61,7 +61,7 @@ class Gate:
                 self._changed(state)
 
     def shut(self) -> None:
-        """Lets nothing through any more; what waits is turned away."""
+        """Turns away what waits for a pause to end, now and from now on. What need not wait goes on: a drain."""
         self._is_shut = True
         self._open.set()
 

@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from torpor.kernel.order import Order
+from torpor.runtime.policies import LANES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     Work = Callable[[Sequence[Delivery]], Awaitable[None]]
     Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
-LANES = 16
 BATCH = 50
 WINDOW = 1000
 

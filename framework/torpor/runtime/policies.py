@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _MOST_LANES = 256
-_LANES = 16
+LANES = 16  # units of a handler side by side
 _EXPECTED: dict[str, tuple[type, str]] = {
     "retry": (Retry, "Retry(attempts=5)"),
     "batch": (Batch, "Batch(100)"),
@@ -62,7 +62,7 @@ class Policies:
         self.order = order
         self.pause = pause
         is_single = order is Order.STRICT or batch is not None
-        self.lanes = concurrency or (1 if is_single else _LANES)
+        self.lanes = concurrency or (1 if is_single else LANES)
 
 
 def policies_of(options: Mapping[str, Any]) -> tuple[Policies, list[str]]:

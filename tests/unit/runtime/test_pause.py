@@ -1,5 +1,7 @@
 """The kill switch: a handler most of whose messages fail stops for a while, and then tries one."""
 
+import asyncio
+
 import pytest
 
 from torpor import ConfigurationError, Event, Pause, Retry, Service
@@ -78,6 +80,28 @@ async def test_what_a_pause_holds_up_comes_again_after_a_stop() -> None:
         await shop.hosts[0].stop()
         handled = set(kit.calls)
         assert len(handled) == failed
+
+
+async def test_a_stop_finishes_what_was_fetched() -> None:
+    """Without a pause a clean stop handles all that waits in the lanes: none of it has to come again."""
+    handled: list[int] = []
+    go = asyncio.Event()
+    service = Service("kit")
+
+    @service.on(Ordered, concurrency=1)
+    async def handle(event: Ordered) -> None:
+        await go.wait()
+        handled.append(event.number)
+
+    async with TestShop(service) as shop:
+        await publish(shop, 150)
+        (intake,) = shop.hosts[0]._intakes
+        await shop.until(lambda: intake.under_way == 150)
+        stopping = asyncio.create_task(shop.hosts[0].stop())
+        await shop.until(lambda: not shop.hosts[0].is_ready)
+        go.set()
+        await stopping
+        assert handled == list(range(150))
 
 
 async def test_without_a_pause_all_are_tried() -> None:
