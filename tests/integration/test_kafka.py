@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from aiokafka.producer.message_accumulator import MessageBatch
 
 from tests.integration.kafka_proxy import KafkaProxy
 from tests.integration.kafka_server import Absent, KafkaServer
@@ -449,6 +450,8 @@ async def test_what_is_used_of_the_clients_is_there(connect: Connect, topic: str
     producer: Any = broker._publisher._producer
     assert callable(producer._message_accumulator.fail_all)
     assert isinstance(producer._message_accumulator._pending_batches, set)
+    assert isinstance(producer._message_accumulator._batches, dict)
+    assert "_drain_waiter" in MessageBatch.__init__.__code__.co_names
     assert callable(producer._sender._fail_all)
     assert not producer._sender.sender_task.done()
     assert callable(producer.client.close)
