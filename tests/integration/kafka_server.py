@@ -148,7 +148,7 @@ class KafkaServer:
         self._settings.write_text(text)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         told = subprocess.run(
-            _java(libraries, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._settings)),
+            _java(libraries, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(self._settings)),
             capture_output=True,
             text=True,
             check=False,
