@@ -24,7 +24,8 @@ from torpor.runtime.context import Context, Health
 from torpor.runtime.ids import new_id
 from torpor.runtime.metrics import Metrics
 from torpor.runtime.tx import Envelope
-from torpor.runtime.unit import Units, Work
+from torpor.runtime.attempts import Work
+from torpor.runtime.unit import Units
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence

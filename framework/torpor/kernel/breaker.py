@@ -72,6 +72,11 @@ class Circuit:
         self._since = now
         return self._enter("open")
 
+    def succeed(self, permit: Permit, calls: int) -> None:
+        """Counts calls that have all succeeded while it was closed, as `settle` would one by one."""
+        if permit is self._permit:
+            self._results.extend([False] * min(calls, self._results.maxlen or 0))
+
     def seconds_left(self, now: float) -> float:
         """How long calls are still refused."""
         return max(0.0, self._since + self.open_seconds - now)

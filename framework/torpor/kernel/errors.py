@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -81,5 +80,7 @@ class TimedOut(TorporError, TimeoutError):
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A hint that ends a sentence about an unknown name: `` Did you mean 'x'?`` or nothing."""
+    import difflib  # only whoever has made a mistake pays for it
+
     close = difflib.get_close_matches(name, sorted(known), n=1)
     return f" Did you mean {close[0]!r}?" if close else ""

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 def slot_of(message: Message, slots: int) -> int:
     """The lane or shard of a message: by its key, or spread by its id when it has none."""
-    return slot_of_text(message.id if message.key is None else message.key, slots)
+    text = message.id if message.key is None else message.key
+    return crc32(text.encode("utf-8", "surrogatepass")) % slots
 
 
 def slot_of_text(text: str, slots: int) -> int:

@@ -54,9 +54,13 @@ class Gate:
         """Counts what became of deliveries that were let through."""
         if self._circuit is None or permit is None:
             return
+        outcomes = [delivery.outcome for delivery in deliveries]
+        if self._circuit.state == "closed" and outcomes.count("succeeded") == len(outcomes):
+            self._circuit.succeed(permit, len(outcomes))
+            return
         now = self._context.clock.time()
-        for delivery in deliveries:
-            state = self._circuit.settle(permit, delivery.outcome or "abandoned", now)
+        for outcome in outcomes:
+            state = self._circuit.settle(permit, outcome or "abandoned", now)
             if state is not None:
                 self._changed(state)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torpor.kernel.errors import BrokerUnavailable, NotRunning, SchemaMismatch, StoreUnavailable
 from torpor.kernel.retry import wait_before
+from torpor.runtime.attempts import Work
 from torpor.runtime.context import STARTING, STOPPING, Committed, Context, Health
 from torpor.runtime.ids import new_id
 from torpor.runtime.injection import Scope
@@ -18,7 +19,7 @@ from torpor.runtime.metrics import Metrics
 from torpor.runtime.policies import Policies
 from torpor.runtime.subscriber import Subscriber
 from torpor.runtime.tx import Envelope, Transactions, Tx
-from torpor.runtime.unit import Units, Work
+from torpor.runtime.unit import Units
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -233,7 +234,7 @@ class Host:
 
     def _take_in(self, name: str, intake: Intake) -> None:
         self._intakes.append(intake)
-        self.deliverers[name] = intake.put
+        self.deliverers[name] = lambda delivery: intake.put((delivery,))
 
     async def _until(self, part: str, begin: Callable[[], Awaitable[None]]) -> None:
         """Tries until a part works, telling why it does not."""

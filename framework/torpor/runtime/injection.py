@@ -89,6 +89,12 @@ class Call:
         return self.tx is not None or any(call.uses_tx for _, call in self.depends)
 
     @property
+    def only_payload(self) -> str | None:
+        """The parameter for the payload, of a function that asks for nothing else."""
+        others = (self.tx, self.transactions, self.message, self.step_key)
+        return None if any(others) or self.depends or self.foreign else self.payload
+
+    @property
     def needs_store(self) -> bool:
         """Whether the function works on the database."""
         return self.uses_tx or self.transactions is not None

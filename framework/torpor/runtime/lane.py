@@ -119,17 +119,20 @@ class Intake:
         await self._room.wait()
         return WINDOW - self._under_way
 
-    def put(self, delivery: Delivery) -> None:
-        """Queues a delivery in its lane."""
-        slot = self._taking.order.lane_of(delivery.message, self._taking.lanes)
-        lane = self._lanes[slot]
-        if lane is None:
-            lane = self._lanes[slot] = Lane(self._work, self._spawn, self._taking)
-        self._under_way += 1
+    def put(self, deliveries: Sequence[Delivery]) -> None:
+        """Queues deliveries in their lanes."""
+        lanes, lane_of, many = self._lanes, self._taking.order.lane_of, self._taking.lanes
+        for delivery in deliveries:
+            slot = lane_of(delivery.message, many)
+            (lanes[slot] or self._begin(slot)).put(delivery)
+        self._under_way += len(deliveries)
         self._idle.clear()
         if self._under_way >= WINDOW:
             self._room.clear()
-        lane.put(delivery)
+
+    def _begin(self, slot: int) -> Lane:
+        lane = self._lanes[slot] = Lane(self._work, self._spawn, self._taking)
+        return lane
 
     async def drained(self) -> None:
         """Waits until all that was put in is settled."""

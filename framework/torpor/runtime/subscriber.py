@@ -88,8 +88,7 @@ class Subscriber:
 
     async def _pump(self, consumer: Consumer) -> None:
         room = await self.intake.room()
-        for delivery in await consumer.fetch(min(room, _FETCH)):
-            self.intake.put(delivery)
+        self.intake.put(await consumer.fetch(min(room, _FETCH)))
 
     async def _acknowledge(self, batch: Sequence[Delivery]) -> None:
         fetched = [delivery for delivery in batch if delivery.token is not None]

@@ -136,6 +136,18 @@ async def test_undecodable_bytes_leave_a_batch() -> None:
         assert len(await shop.parked()) == 1
 
 
+async def test_what_follows_undecodable_bytes_in_a_batch_waits_behind_them() -> None:
+    """Later messages of their key, in the same batch, are set aside in order."""
+    calls: list[list[int]] = []
+    async with TestShop(counting(calls, batch=Batch(10, window=1))) as shop:
+        await shop.publish(Message("seen", b"?", id="x", type="seen", key="1"))
+        for number in (1, 2):
+            await shop.publish(Seen(key=str(number), number=number))
+        await shop.advance(1)
+        assert calls == [[2]]
+        assert [row.state for row in await shop.parked()] == ["parked", "waiting"]
+
+
 async def test_a_stranger_among_the_failed_is_told() -> None:
     """Naming an event that was not handed over fails the message with what to do."""
     service = Service("odd")

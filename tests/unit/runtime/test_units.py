@@ -19,7 +19,8 @@ from torpor.runtime.context import Context, Health
 from torpor.runtime.ids import new_id
 from torpor.runtime.metrics import Metrics
 from torpor.runtime.tx import Envelope
-from torpor.runtime.unit import Units, Work
+from torpor.runtime.attempts import Work
+from torpor.runtime.unit import Units
 
 
 class Counted(Event, topic="counted", key="key"):
@@ -232,6 +233,23 @@ async def test_a_failing_message_is_handled_as_often_as_its_policy_says(attempts
         assert calls.count("bad") == attempts
         (row,) = await bench.store.parking.list()
         assert (row.message.id, row.attempts) == ("bad", attempts)
+
+
+async def test_a_handler_without_a_transaction_is_not_called_again_for_a_neighbour() -> None:
+    """It has left nothing in the unit that a neighbour's failure could take back: each is called by its own policy."""
+    calls: list[int] = []
+
+    async def double(event: Counted) -> Doubled:
+        calls.append(event.amount)
+        if event.amount == 2:
+            raise ValueError(event.amount)
+        return Doubled(key=event.key, amount=2 * event.amount)
+
+    async with Bench(double, Retry(attempts=2)) as bench:
+        await bench.units.run([delivery(str(n), key=str(n), amount=n) for n in range(4)])
+        assert calls == [0, 1, 2, 2, 3]
+        assert [Doubled.model_validate_json(message.data).amount for message in await bench.published()] == [0, 2, 6]
+        assert [(id, state) for id, state, _ in await bench.parked()] == [("2", "parked")]
 
 
 async def test_later_attempts_wait_in_the_database() -> None:
