@@ -49,7 +49,7 @@ def run(scale: Scale = FULL) -> Report:
                 missing.append(f"Left out: {error}.")
                 del ways[name]
         rates = medians(ways, rounds, note)
-    head = (f"medians of {rounds}, {KEYS} keys", "effects/s", "÷ FastStream", "÷ by hand")
+    head = (f"medians of {rounds}, {KEYS} keys", "effects/s", "÷ FastStream, ORM", "÷ by hand")
     rows = [
         (name, f"{rate:,.0f}", f"{rate / rates[FASTSTREAM]:.1f}", f"{rate / rates[HAND]:.2f}")
         for name, rate in rates.items()

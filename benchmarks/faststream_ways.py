@@ -1,7 +1,8 @@
 """The peers' per-message way: FastStream consumes, a SQLAlchemy session does the work, an outbox table takes the event.
 
-Three outboxes: a table of one's own, that of `faststream-outbox`, and that of `python-cqrs` (which has no consumer for
-NATS, so FastStream's stands before it too). Each acknowledges after its commit.
+With the ORM as in `faststream_orm`, or with three Core statements through the session, which is leaner than what teams
+write. For the latter three outboxes: a table of one's own, that of `faststream-outbox`, and that of `python-cqrs` (it
+has no consumer for NATS, so FastStream's stands before it too). Each acknowledges after its commit.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from benchmarks import hand_ways
+from benchmarks import faststream_orm, hand_ways
 from benchmarks.servers import Unavailable
 from benchmarks.work import STREAM, TOPIC, Booked, Paid, Place, make_tables
 from torpor import new_id
@@ -24,40 +25,22 @@ if TYPE_CHECKING:
     Append = Callable[[AsyncSession, Booked], Awaitable[None]]
 
 AT_ONCE = (1, 4, 8, 16, 32)  # concurrency to choose the best from
-OUTBOXES = ("table", "faststream-outbox", "python-cqrs")
+OUTBOXES = ("orm", "table", "faststream-outbox", "python-cqrs")
 
 
 async def effects(place: Place, outbox: str, at_once: int, *, relayed: bool = False) -> float:
     """Messages a second, until the last is acknowledged; with a relay, until the last event is confirmed."""
     from faststream import AckPolicy
     from faststream.nats import JStream, NatsBroker, PullSub
-    from faststream.nats.annotations import NatsMessage
     from nats.js.api import ConsumerConfig
-    from sqlalchemy import column, table, update
-    from sqlalchemy.dialects.postgresql import insert
-    from sqlalchemy.ext.asyncio import async_sessionmaker
 
     await make_tables(place.dsn, are_own=True)
     engine = _engine(place.dsn, at_once)
-    append = await _appender(outbox, engine)
-    sessions = async_sessionmaker(engine, expire_on_commit=False)
-    account, inbox = table("account", column("id"), column("cents")), table("inbox", column("id"))
+    if outbox == "orm":
+        book = faststream_orm.handler(place, engine, relayed=relayed)
+    else:
+        book = _handler(place, engine, await _appender(outbox, engine), relayed=relayed)
     broker = NatsBroker(place.nats, logger=None)
-
-    async def book(event: Paid, message: Any) -> None:
-        place.meter.first()
-        async with sessions() as session, session.begin():
-            entered = await session.execute(
-                insert(inbox).values(id=message.headers["ce-id"]).on_conflict_do_nothing().returning(inbox.c.id)
-            )
-            if entered.first() is not None:
-                paid = account.c.cents + event.cents
-                await session.execute(update(account).where(account.c.id == event.account).values(cents=paid))
-                await append(session, Booked(account=event.account, cents=event.cents))
-        if not relayed:
-            place.meter.add(1)
-
-    book.__annotations__ = {"event": Paid, "message": NatsMessage}  # imported late, so not to be found by name
     broker.subscriber(
         TOPIC,
         stream=JStream(STREAM, declare=False),
@@ -75,6 +58,33 @@ async def effects(place: Place, outbox: str, at_once: int, *, relayed: bool = Fa
         await broker.stop()
     await engine.dispose()
     return rate
+
+
+def _handler(place: Place, engine: AsyncEngine, append: Append, *, relayed: bool) -> Callable[..., Awaitable[None]]:
+    """The subscriber's function: Core statements through a session."""
+    from faststream.nats.annotations import NatsMessage
+    from sqlalchemy import column, table, update
+    from sqlalchemy.dialects.postgresql import insert
+    from sqlalchemy.ext.asyncio import async_sessionmaker
+
+    sessions = async_sessionmaker(engine, expire_on_commit=False)
+    account, inbox = table("account", column("id"), column("cents")), table("inbox", column("id"))
+
+    async def book(event: Paid, message: Any) -> None:
+        place.meter.first()
+        async with sessions() as session, session.begin():
+            entered = await session.execute(
+                insert(inbox).values(id=message.headers["ce-id"]).on_conflict_do_nothing().returning(inbox.c.id)
+            )
+            if entered.first() is not None:
+                paid = account.c.cents + event.cents
+                await session.execute(update(account).where(account.c.id == event.account).values(cents=paid))
+                await append(session, Booked(account=event.account, cents=event.cents))
+        if not relayed:
+            place.meter.add(1)
+
+    book.__annotations__ = {"event": Paid, "message": NatsMessage}  # imported late, so not to be found by name
+    return book
 
 
 def _engine(dsn: str, size: int) -> AsyncEngine:

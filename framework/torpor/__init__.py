@@ -2,49 +2,85 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # `typing` is none of the front door's imports: a port is to be open before it
 if TYPE_CHECKING:
-    from torpor.contract.event import Command, Event, command, event
+    from torpor.adapters.http.events import Events, LastEventId, Sent
+    from torpor.adapters.httpx.client import Http
+    from torpor.contract.declaring import command, event
+    from torpor.contract.event import Command, Event, Request
     from torpor.contract.payload import Raw
+    from torpor.kernel.auth import ApiKeys, Auth, ClientCertificate, CustomAuth, Jwt
     from torpor.kernel.batch import Batch
+    from torpor.kernel.cors import Cors
     from torpor.kernel.errors import ConfigurationError, TorporError
     from torpor.kernel.idempotent import Idempotent
+    from torpor.kernel.identity import Caller
+    from torpor.kernel.limit import BodyLimit, Limit
     from torpor.kernel.message import Message
     from torpor.kernel.order import Order
     from torpor.kernel.outcome import Failed, Park
     from torpor.kernel.pause import Pause
+    from torpor.kernel.representation import Compressed, Deprecated, ETags
     from torpor.kernel.retry import Retry
+    from torpor.kernel.socket import SocketLimits
+    from torpor.kernel.topic import Topic
     from torpor.ports.payload import PayloadCodec
+    from torpor.runtime.asking import Ask
     from torpor.runtime.breaker import Breaker
+    from torpor.runtime.connection import Socket
     from torpor.runtime.dependency import Depends
     from torpor.runtime.ids import new_id
     from torpor.runtime.router import Router
+    from torpor.runtime.secret import Secret
     from torpor.runtime.service import Service
+    from torpor.runtime.sockets import Sockets
     from torpor.runtime.steps import StepKey
     from torpor.runtime.timeout import Timeout
     from torpor.runtime.tx import Transactions, Tx
 
 __all__ = [
+    "ApiKeys",
+    "Ask",
+    "Auth",
     "Batch",
+    "BodyLimit",
     "Breaker",
+    "Caller",
+    "ClientCertificate",
     "Command",
+    "Compressed",
     "ConfigurationError",
+    "Cors",
+    "CustomAuth",
     "Depends",
+    "Deprecated",
+    "ETags",
     "Event",
+    "Events",
     "Failed",
+    "Http",
     "Idempotent",
+    "Jwt",
+    "LastEventId",
+    "Limit",
     "Message",
     "Order",
     "Park",
     "Pause",
     "PayloadCodec",
     "Raw",
+    "Request",
     "Retry",
     "Router",
+    "Secret",
+    "Sent",
     "Service",
+    "Socket",
+    "SocketLimits",
+    "Sockets",
     "StepKey",
     "Timeout",
+    "Topic",
     "TorporError",
     "Transactions",
     "Tx",
@@ -57,30 +93,53 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ApiKeys": "torpor.kernel.auth",
+    "Ask": "torpor.runtime.asking",
+    "Auth": "torpor.kernel.auth",
     "Batch": "torpor.kernel.batch",
+    "BodyLimit": "torpor.kernel.limit",
     "Breaker": "torpor.runtime.breaker",
+    "Caller": "torpor.kernel.identity",
+    "ClientCertificate": "torpor.kernel.auth",
     "Command": "torpor.contract.event",
+    "Compressed": "torpor.kernel.representation",
     "ConfigurationError": "torpor.kernel.errors",
+    "Cors": "torpor.kernel.cors",
+    "CustomAuth": "torpor.kernel.auth",
     "Depends": "torpor.runtime.dependency",
+    "Deprecated": "torpor.kernel.representation",
+    "ETags": "torpor.kernel.representation",
     "Event": "torpor.contract.event",
+    "Events": "torpor.adapters.http.events",
     "Failed": "torpor.kernel.outcome",
+    "Http": "torpor.adapters.httpx.client",
     "Idempotent": "torpor.kernel.idempotent",
+    "Jwt": "torpor.kernel.auth",
+    "LastEventId": "torpor.adapters.http.events",
+    "Limit": "torpor.kernel.limit",
     "Message": "torpor.kernel.message",
     "Order": "torpor.kernel.order",
     "Park": "torpor.kernel.outcome",
     "Pause": "torpor.kernel.pause",
     "PayloadCodec": "torpor.ports.payload",
     "Raw": "torpor.contract.payload",
+    "Request": "torpor.contract.event",
     "Retry": "torpor.kernel.retry",
     "Router": "torpor.runtime.router",
+    "Secret": "torpor.runtime.secret",
+    "Sent": "torpor.adapters.http.events",
     "Service": "torpor.runtime.service",
+    "Socket": "torpor.runtime.connection",
+    "SocketLimits": "torpor.kernel.socket",
+    "Sockets": "torpor.runtime.sockets",
     "StepKey": "torpor.runtime.steps",
     "Timeout": "torpor.runtime.timeout",
+    "Topic": "torpor.kernel.topic",
     "TorporError": "torpor.kernel.errors",
     "Transactions": "torpor.runtime.tx",
     "Tx": "torpor.runtime.tx",
-    "command": "torpor.contract.event",
-    "event": "torpor.contract.event",
+    "command": "torpor.contract.declaring",
+    "event": "torpor.contract.declaring",
     "new_id": "torpor.runtime.ids",
 }
 

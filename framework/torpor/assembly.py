@@ -3,32 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from importlib.util import find_spec
+import logging
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from torpor import __version__
-from torpor.features.cleanup import Cleanup
-from torpor.features.hinting import Hinter
-from torpor.features.redrive import Redriver
-from torpor.features.relay import Relay
-from torpor.features.ticking import Ticker
-from torpor.features.timers import Timekeeper
 from torpor.kernel.errors import ConfigurationError
 from torpor.runtime.binding import bind
 from torpor.runtime.host import Duty, Host
-from torpor.runtime.lease import Lease
 from torpor.runtime.plan import Plan
-from torpor.runtime.settings import REPLAY_SECONDS, Settings
+from torpor.runtime.settings import PULL, REPLAY_SECONDS, Settings
 from torpor.runtime.topology import topology_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from torpor.adapters.http.answer import Answer, Answerer
+    from torpor.adapters.http.operations import Operations
+    from torpor.adapters.http.push import PushEndpoint
+    from torpor.adapters.http.sockets import SocketDoor
+    from torpor.adapters.kafka.options import KafkaOptions
     from torpor.adapters.memory.broker import MemoryHub
+    from torpor.adapters.nats.options import JetStreamOptions
+    from torpor.kernel.auth import Auth, Way
+    from torpor.kernel.topic import Topic
     from torpor.ports.broker import Broker
     from torpor.ports.clock import Clock
+    from torpor.ports.exchange import Exchange
     from torpor.ports.store import Store
+    from torpor.ports.topics import TopicAdmin
+    from torpor.ports.verifier import Verifier
+    from torpor.runtime.guard import Guard
+    from torpor.runtime.host import Rest
     from torpor.runtime.service import Service
 
 
@@ -40,6 +47,7 @@ class Deployment:
         self.settings = settings
         self.hosts = tuple(hosts)
         self._app: Any = None
+        self._sockets: SocketDoor | None = None
 
     @property
     def app(self) -> Any:
@@ -47,6 +55,15 @@ class Deployment:
         if self._app is None:
             self._app = _app(self)
         return self._app
+
+    @property
+    def sockets(self) -> SocketDoor | None:
+        """The door for the WebSockets of all the services; None when they take none."""
+        if self._sockets is None and any(plan.sockets for plan in self.plans):
+            from torpor.adapters.http.sockets import SocketDoor
+
+            self._sockets = SocketDoor(self.hosts, guards(self.hosts[0].clock))
+        return self._sockets
 
     async def migrate(self) -> Mapping[str, Sequence[str]]:
         """Brings each service's tables up to date; returns what was applied."""
@@ -86,7 +103,7 @@ def plans_of(services: Sequence[Service]) -> list[Plan]:
 
 def assemble(services: Sequence[Service], settings: Settings) -> Deployment:
     """Services with the broker and the databases that the settings name. Opens nothing."""
-    return _assemble(plans_of(services), settings, lambda plan: duties_of(plan, settings.replay_seconds))
+    return _assemble(plans_of(services), settings, lambda plan: _duties_of(plan, settings))
 
 
 def assemble_keeper(services: Sequence[Service], settings: Settings) -> Deployment:
@@ -122,26 +139,68 @@ def _assemble(plans: Sequence[Plan], settings: Settings, duties: Callable[[Plan]
     problems = [problem for plan in plans for problem in _missing(plan, settings)] + _shared(plans, settings)
     if problems:
         raise ConfigurationError(problems)
+    _tell_of_sockets(plans, settings)
     clock = SystemClock()
-    open_broker = _brokers(settings)
+    brokers = partial(_brokers, settings, {wish.name: wish for plan in plans for wish in plan.service.topics})
     hosts = []
+    opened = cache(brokers)
     for plan in plans:
-        broker = open_broker(plan.name)
+        broker = _late_broker(opened, plan.name) if settings.is_push else opened()(plan.name)
         store = _store_of(plan, settings, broker=broker, clock=clock)
-        hosts.append(Host(plan, broker=broker, store=store, clock=clock, duties=duties(plan)))
+        hosts.append(_host(plan, settings, broker=broker, store=store, clock=clock, duties=duties(plan)))
     return Deployment(plans, settings, hosts=hosts)
 
 
-def assemble_in_memory(services: Sequence[Service], *, hub: MemoryHub, clock: Clock) -> Deployment:
+def _late_broker(opened: Callable[[], Callable[[str], Broker]], service: str) -> Broker:
+    """A broker of which nothing is imported before something is published."""
+    from torpor.runtime.late import LateBroker
+
+    return LateBroker(lambda: opened()(service))
+
+
+def _duties_of(plan: Plan, settings: Settings) -> Sequence[Duty]:
+    """The background work: at once for one that consumes, when it is needed for one that wakes for a push."""
+    if not settings.is_push:
+        return duties_of(plan, settings)
+    from torpor.runtime.postponed import Postponed
+
+    return [Postponed(partial(duties_of, plan, settings))]
+
+
+def _host(
+    plan: Plan, settings: Settings, *, broker: Broker, store: Store, clock: Clock, duties: Sequence[Duty]
+) -> Host:
+    """A host that consumes, or one that is handed its messages."""
+    rest = rest_of(duties) if settings.is_push else None
+    exchange: Exchange | None = getattr(broker, "exchange", None) if plan.uses_exchange or plan.sockets else None
+    return Host(plan, broker=broker, store=store, clock=clock, duties=duties, exchange=exchange, rest=rest)
+
+
+def rest_of(duties: Sequence[Duty]) -> Rest:
+    """What a push waits for before it is answered: the relay."""
+    rests: list[Rest] = [duty.rest for duty in duties if hasattr(duty, "rest")]
+
+    async def rest(host: Host) -> None:
+        for one in rests:
+            await one(host)
+
+    return rest
+
+
+def assemble_in_memory(
+    services: Sequence[Service], *, hub: MemoryHub, clock: Clock, delivery: str = PULL
+) -> Deployment:
     """Services on one broker in memory, each with a SQLite database in memory: what a test runs on."""
     from torpor.adapters.memory.broker import MemoryBroker
     from torpor.adapters.sqlite.store import SqliteStore
 
-    settings = Settings.read({"TORPOR_BROKER_URL": "memory://", "TORPOR_DATABASE_URL": "memory://"})
+    memory = dict.fromkeys(("TORPOR_BROKER_URL", "TORPOR_DATABASE_URL"), "memory://")
+    settings = Settings.read({**memory, "TORPOR_DELIVERY": delivery})
     plans = plans_of(services)
     hosts = [
-        Host(
+        _host(
             plan,
+            settings,
             broker=MemoryBroker(hub),
             store=SqliteStore(":memory:", clock),
             clock=clock,
@@ -152,16 +211,31 @@ def assemble_in_memory(services: Sequence[Service], *, hub: MemoryHub, clock: Cl
     return Deployment(plans, settings, hosts=hosts)
 
 
-def duties_of(plan: Plan, replay_seconds: float = REPLAY_SECONDS) -> list[Duty]:
+def duties_of(plan: Plan, settings: Settings | None = None) -> list[Duty]:
     """The background work that a service needs: the keeper's, and what each process does for its handlers."""
-    duties = [*keeper_duties(replay_seconds), Redriver()]
+    from torpor.features.redrive import Redriver
+
+    settings = settings or Settings.read({})
+    duties: list[Duty] = [*keeper_duties(settings.replay_seconds), Redriver()]
+    if plan.subscribers:
+        from torpor.features.watcher import Watcher
+
+        duties.append(Watcher(settings.stuck_seconds))
     if plan.tickers:
+        from torpor.features.ticking import Ticker
+
         duties.append(Ticker())
     return duties
 
 
 def keeper_duties(replay_seconds: float = REPLAY_SECONDS) -> list[Duty]:
     """The background work that one process at a time does for a database, under one lease."""
+    from torpor.features.cleanup import Cleanup
+    from torpor.features.hinting import Hinter
+    from torpor.features.relay import Relay
+    from torpor.features.timers import Timekeeper
+    from torpor.runtime.lease import Lease
+
     lease = Lease()
     relay, timekeeper = Relay(lease), Timekeeper(lease)
 
@@ -181,10 +255,21 @@ def open_store(database_url: str, service: str) -> Store:
 
 def _missing(plan: Plan, settings: Settings) -> list[str]:
     problems = []
-    if plan.topics and settings.broker_url is None:
+    if plan.topics and settings.broker_url is None and (plan.published or not settings.is_push):
         problems.append(
             f"Service {plan.name!r} publishes or listens to {plan.topics[0]!r}, and TORPOR_BROKER_URL is not set. "
             "Set it, for example nats://localhost:4222 or kafka://localhost:9092."
+        )
+    if plan.uses_exchange and not plan.topics and settings.broker_url is None:
+        problems.append(
+            f"Service {plan.name!r} asks, answers or publishes what is not kept, and TORPOR_BROKER_URL is not set. "
+            "Set it, for example nats://localhost:4222."
+        )
+    if plan.uses_exchange and (settings.is_push or (settings.broker_url or "").startswith("kafka:")):
+        where = "TORPOR_DELIVERY=push" if settings.is_push else "Kafka"
+        problems.append(
+            f"Service {plan.name!r} uses {', '.join(_passing(plan))}, and {where} carries no requests and no fleeting "
+            "events (durable=False): use NATS and TORPOR_DELIVERY=pull, or Commands and durable events."
         )
     if plan.needs_store and settings.database_url is None:
         problems.append(
@@ -192,6 +277,27 @@ def _missing(plan: Plan, settings: Settings) -> list[str]:
             "Set it, for example sqlite:////var/lib/app/{service}.db."
         )
     return problems
+
+
+def _tell_of_sockets(plans: Sequence[Plan], settings: Settings) -> None:
+    """Says which broadcasts reach one process alone: those that no NATS passes on. In memory nobody expects more."""
+    url = settings.broker_url or ""
+    if url.startswith("memory:") or (url and not url.startswith("kafka:") and not settings.is_push):
+        return
+    for plan in plans:
+        if plan.sockets:
+            logging.getLogger(f"torpor.{plan.name}").warning(
+                "what %s broadcasts to WebSockets stays in this process: only NATS with TORPOR_DELIVERY=pull passes it "
+                "on to other replicas",
+                plan.name,
+            )
+
+
+def _passing(plan: Plan) -> list[str]:
+    """The contracts of a service that pass through the broker and are not kept."""
+    passing = {c for c in plan.published if not c.__torpor_durable__}.union(plan.asked)
+    passing |= {binding.contract for binding in plan.listeners} | {binding.contract for binding in plan.answerers}
+    return sorted(contract.__name__ for contract in passing) or ["Ask"]
 
 
 def _shared(plans: Sequence[Plan], settings: Settings) -> list[str]:
@@ -206,7 +312,26 @@ def _shared(plans: Sequence[Plan], settings: Settings) -> list[str]:
     ]
 
 
-def _brokers(settings: Settings) -> Callable[[str], Broker]:
+def open_topics(settings: Settings) -> TopicAdmin | None:
+    """What a deploy does with the topics of a broker, not yet started; None when that is in memory."""
+    url = settings.broker_url
+    if url is None:
+        raise ConfigurationError(
+            ["TORPOR_BROKER_URL is not set. Set it to the broker of the topics, for example kafka://localhost:9092."]
+        )
+    if url.startswith("memory:"):
+        return None
+    if url.startswith("kafka:"):
+        options = _kafka_options(url, {})
+        from torpor.adapters.kafka.administration import KafkaTopicAdmin
+
+        return KafkaTopicAdmin(options("torpor-topics"))
+    from torpor.adapters.nats.administration import JetStreamTopicAdmin
+
+    return JetStreamTopicAdmin(_nats_options(url, {})("torpor-topics"))
+
+
+def _brokers(settings: Settings, wishes: Mapping[str, Topic]) -> Callable[[str], Broker]:
     """How each service gets its broker."""
     url = settings.broker_url or "memory://"
     if url.startswith("memory:"):
@@ -215,24 +340,44 @@ def _brokers(settings: Settings) -> Callable[[str], Broker]:
         hub = MemoryHub()
         return lambda service: MemoryBroker(hub)  # noqa: ARG005  # all share one hub
     if url.startswith("kafka:"):
+        kafka = _kafka_options(url, wishes)
         from torpor.adapters.kafka.broker import KafkaBroker
-        from torpor.adapters.kafka.options import options_of
 
-        if find_spec("aiokafka") is None:
-            raise ConfigurationError(["kafka:// needs FastStream and aiokafka. Install torpor[kafka]."])
-        options_of(url, name="torpor")  # tells what is wrong with it
-        return lambda service: KafkaBroker(options_of(url, name=service))
+        return lambda service: KafkaBroker(kafka(service))
+    nats = _nats_options(url, wishes)
     from torpor.adapters.nats.broker import JetStreamBroker
-    from torpor.adapters.nats.options import JetStreamOptions
 
-    return lambda service: JetStreamBroker(JetStreamOptions(servers=url, name=service))
+    return lambda service: JetStreamBroker(nats(service))
+
+
+def _kafka_options(url: str, wishes: Mapping[str, Topic]) -> Callable[[str], KafkaOptions]:
+    """How each service reaches Kafka."""
+    from dataclasses import replace
+    from importlib.util import find_spec
+
+    from torpor.adapters.kafka.options import options_of
+
+    if find_spec("aiokafka") is None:
+        raise ConfigurationError(["kafka:// needs FastStream and aiokafka. Install torpor[kafka]."])
+    options_of(url, name="torpor")  # tells what is wrong with it
+    return lambda service: replace(options_of(url, name=service), topics=wishes)
+
+
+def _nats_options(url: str, wishes: Mapping[str, Topic]) -> Callable[[str], JetStreamOptions]:
+    """How each service reaches NATS."""
+    from dataclasses import replace
+
+    from torpor.adapters.nats.options import options_of
+
+    options_of(url, name="torpor")  # tells what is wrong with it
+    return lambda service: replace(options_of(url, name=service), topics=wishes)
 
 
 def _store_of(plan: Plan, settings: Settings, *, broker: Broker, clock: Clock) -> Store:
     if settings.database_url is None:
         from torpor.adapters.direct.store import DirectStore
 
-        return DirectStore(broker, plan.name)
+        return DirectStore(broker, plan.name, parks=not settings.is_push)
     return _open_store(settings.database_url, plan.name, clock)
 
 
@@ -268,25 +413,82 @@ def _open_postgres(url: str, clock: Clock) -> Store:
     return PostgresStore(f"{place}?{urlencode(given)}" if given else place, clock, options)
 
 
+def asyncapi_of(plans: Sequence[Plan], settings: Settings, title: str | None = None) -> dict[str, Any]:
+    """The AsyncAPI document of services on the broker of the settings."""
+    from torpor.adapters.asyncapi.document import document
+
+    named = title or ", ".join(plan.name for plan in plans)
+    return document(plans, named, version=__version__, broker_url=settings.broker_url)
+
+
 def _app(deployment: Deployment) -> Any:
     from torpor.adapters.http.app import build_app
 
-    def asyncapi() -> dict[str, Any]:
-        from torpor.adapters.asyncapi.document import document
+    return build_app(
+        deployment.hosts,
+        operations=_operations(deployment),
+        guard_of=guards(deployment.hosts[0].clock) if deployment.hosts else None,
+        body_limit=deployment.settings.body_limit,
+        push=_push_endpoint(deployment) if deployment.settings.is_push else None,
+        version=__version__,
+    )
 
-        title = ", ".join(plan.name for plan in deployment.plans)
-        return document(deployment.plans, title, version=__version__, broker_url=deployment.settings.broker_url)
+
+def answerer_of(deployment: Deployment) -> Answerer:
+    """What a deployment without routes answers."""
+    from torpor.adapters.http.push import EVENTS
+
+    operations = _operations(deployment)
+    push = _push_endpoint(deployment) if deployment.settings.is_push else None
+
+    async def answer(method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        is_pushed = push is not None and (path == "/" or path.startswith(EVENTS))
+        answering = push.answer if push is not None and is_pushed else operations.answer
+        return await answering(method, path, headers, body)
+
+    return answer
+
+
+def _operations(deployment: Deployment) -> Operations:
+    from torpor.adapters.http.operations import Operations
+
+    def asyncapi() -> dict[str, Any]:
+        return asyncapi_of(deployment.plans, deployment.settings)
 
     def metrics() -> tuple[bytes, str]:
         from torpor.adapters.prometheus.exposition import render
 
         return render(deployment.hosts)
 
-    return build_app(
-        deployment.hosts,
-        body_limit=deployment.settings.body_limit,
-        asyncapi=asyncapi,
-        metrics=metrics,
-        topology=topology_of(deployment.plans).to_dict,
-        version=__version__,
-    )
+    topology = topology_of(deployment.plans).to_dict
+    return Operations(deployment.hosts, asyncapi=asyncapi, metrics=metrics, topology=topology)
+
+
+def guards(clock: Clock) -> Callable[[Auth], Guard]:
+    """What holds an `Auth` against requests. An issuer's keys are kept once, however many routes ask for them."""
+    from importlib.util import find_spec
+
+    from torpor.kernel.auth import JwtWay
+    from torpor.runtime.guard import Guard, own_verifier
+
+    verifiers: dict[Way, Verifier] = {}
+
+    def verifier_of(way: Way) -> Verifier:
+        if way not in verifiers:
+            if isinstance(way, JwtWay):
+                from torpor.adapters.jwt.verifier import JwtVerifier
+
+                if find_spec("jwt") is None or find_spec("cryptography") is None:
+                    raise ConfigurationError(["Jwt needs PyJWT and cryptography. Install torpor[auth]."])
+                verifiers[way] = JwtVerifier(way, clock)
+            else:
+                verifiers[way] = own_verifier(way)
+        return verifiers[way]
+
+    return lambda auth: Guard(auth, verifier_of)
+
+
+def _push_endpoint(deployment: Deployment) -> PushEndpoint:
+    from torpor.adapters.http.push import PushEndpoint
+
+    return PushEndpoint(deployment.hosts, origins=deployment.settings.push_origins)

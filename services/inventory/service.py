@@ -24,7 +24,7 @@ from shop_events import (
 )
 from torpor import Retry, Service, Tx
 
-inventory = Service("inventory", migrations="migrations")
+inventory = Service("inventory", migrations="migrations", public=True)
 
 LIST = """
     INSERT INTO stock (sku, available, price_cents) VALUES ($1, $2, $3)
@@ -46,7 +46,7 @@ async def put_stock(sku: Name, level: StockLevel, tx: Tx) -> Stock:
     return await show_stock(sku, tx)
 
 
-@inventory.get("/inventory/{sku}")
+@inventory.get("/inventory/{sku}", responses={404: {"description": "There is no such SKU."}})
 async def show_stock(sku: Name, tx: Tx) -> Stock:
     """One SKU."""
     row = await tx.fetch_one("SELECT * FROM stock WHERE sku = $1", sku)

@@ -6,7 +6,7 @@ from notifications.models import Kind, Notification
 from shop_events import Name, OrderCancelled, OrderPlaced, OrderShipped
 from torpor import Service, Tx, new_id
 
-notifications = Service("notifications", migrations="migrations")
+notifications = Service("notifications", migrations="migrations", public=True)
 
 TELL = """
     INSERT INTO notification (id, customer_id, order_id, kind, text) VALUES ($1, $2, $3, $4, $5)

@@ -26,7 +26,7 @@ from shop_events import (
 )
 from torpor import Service, Transactions, Tx, new_id
 
-orders = Service("orders", migrations="migrations")
+orders = Service("orders", migrations="migrations", public=True)
 
 
 # Seconds before each look into the catalogue: a SKU that inventory has just listed is on its way to us.
@@ -46,7 +46,7 @@ async def place(order: NewOrder, transactions: Transactions) -> Accepted:
     raise HTTPException(422, [unknown_sku(sku) for sku in unlisted])
 
 
-@orders.get("/orders/{order_id}")
+@orders.get("/orders/{order_id}", responses={404: {"description": "There is no such order."}})
 async def show(order_id: Name, tx: Tx) -> OrderView:
     """One order."""
     order = await tx.session.get(Order, order_id)

@@ -22,7 +22,7 @@ async def put_account(customer_id: Name, balance: Balance, tx: Tx) -> AccountVie
     return AccountView.model_validate(account)
 
 
-@accounts.get("/{customer_id}")
+@accounts.get("/{customer_id}", responses={404: {"description": "There is no such account."}})
 async def show_account(customer_id: Name, tx: Tx) -> AccountView:
     """One account."""
     account = await tx.session.get(Account, customer_id)

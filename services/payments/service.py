@@ -7,7 +7,7 @@ from payments.models import Account, Payment
 from shop_events import PaymentRefunded, PaymentRefused, PaymentTaken, ShipmentRefused, StockReserved
 from torpor import Retry, Service, Tx
 
-payments = Service("payments", migrations="migrations")
+payments = Service("payments", migrations="migrations", public=True)
 payments.include(accounts)
 
 

@@ -8,14 +8,14 @@ from shipping.models import Shipment
 from shop_events import Name, OrderShipped, PaymentTaken, ShipmentRefused
 from torpor import Service, Tx
 
-shipping = Service("shipping", migrations="migrations")
+shipping = Service("shipping", migrations="migrations", public=True)
 
 CARRIER_LIMIT = 1000
 RECORD = "INSERT INTO shipment (order_id, customer_id, units, status, reason) VALUES ($1, $2, $3, $4, $5)"
 FIND = "SELECT order_id, customer_id, units, status, reason FROM shipment WHERE order_id = $1"
 
 
-@shipping.get("/shipping/{order_id}")
+@shipping.get("/shipping/{order_id}", responses={404: {"description": "There is no such shipment."}})
 async def show_shipment(order_id: Name, tx: Tx) -> Shipment:
     """The shipment of an order."""
     row = await tx.fetch_one(FIND, order_id)

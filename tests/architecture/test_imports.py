@@ -53,7 +53,7 @@ BUDGETS = {
     "kernel and ports": Budget("import torpor.kernel.message, torpor.ports.broker, torpor.ports.store", 60),
     "what a service's module imports": Budget("from torpor import Event, Retry, Router, Service, Tx", 215, PYDANTIC),
     "the assembly": Budget("import torpor.assembly", 285, PYDANTIC),
-    "a service in memory": Budget(MEMORY_SERVICE, 330, PYDANTIC),
+    "a service in memory": Budget(MEMORY_SERVICE, 335, PYDANTIC),
     "the command line, before it has read its arguments": Budget("import torpor.cli", 60),
     "the server of `torpor run`": Budget("import torpor.cli.serving", 125),
     "the SQLite adapter": Budget("import torpor.adapters.sqlite.store", 165),

@@ -18,7 +18,9 @@ MAY_IMPORT = {
     "torpor.runtime": {"pydantic"},
     "torpor.runtime.tx": {"sqlmodel"},  # the type of tx.session, for type checkers only
     "torpor.adapters.asyncapi": {"faststream", "pydantic", "pydantic_core"},
-    "torpor.adapters.http": {"fastapi", "pydantic", "starlette", "uvicorn"},
+    "torpor.adapters.http": {"fastapi", "httptools", "pydantic", "starlette", "uvicorn"},
+    "torpor.adapters.httpx": {"httpx"},
+    "torpor.adapters.jwt": {"jwt"},
     "torpor.adapters.kafka": {"aiokafka", "faststream"},
     "torpor.adapters.nats": {"faststream", "nats"},
     "torpor.adapters.prometheus": {"prometheus_client"},

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from tests.chaos.broker import KINDS
 from tests.chaos.report import as_markdown, as_text
 from tests.chaos.run import Outcome, Plan, perform
+from tests.chaos.weather import LONG
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +30,8 @@ def main(argv: Sequence[str]) -> int:
         seconds=seconds,
         messages=options.messages or round(seconds * _A_SECOND),
         seed=options.seed,
+        broker=options.broker,
+        rates=LONG,
         mutant=options.mutant,
         replicas=dict(zip(("source", "sink", "tail"), map(int, options.replicas.split(",")), strict=True)),
         patience=options.patience,
@@ -60,13 +64,14 @@ def _tell(text: str) -> None:
 def parser() -> argparse.ArgumentParser:
     """The options of scripts/chaos."""
     made = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
+    made.add_argument("--broker", choices=KINDS, default="nats", help="over which broker (nats)")
     made.add_argument("--minutes", type=float, default=2.0, help="how long messages and faults come (2)")
     made.add_argument("--messages", type=int, help=f"how many messages ({_A_SECOND} a second)")
     made.add_argument("--seed", type=int, default=1, help="chooses the faults and the keys (1)")
     made.add_argument("--replicas", default="2,2,2", help="of the source, the sink and the tail (2,2,2)")
     made.add_argument("--mutant", help="an old fault to put back; see tests/chaos/mutants.py")
     made.add_argument(
-        "--patience", type=float, default=60.0, help="seconds after which what does not move is stuck (60)"
+        "--patience", type=float, default=90.0, help="seconds after which what does not move is stuck (90)"
     )
     made.add_argument("--report", type=Path, metavar="FILE", help="write the table as Markdown")
     made.add_argument("--keep", action="store_true", help="keep the logs")

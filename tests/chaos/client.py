@@ -20,6 +20,7 @@ _TIMEOUT = 4.0
 _PAUSE = 0.05
 _MOST_AT_ONCE = 5
 _REGRETS = 0.02  # of the requests
+_KEYED = 0.4  # of them, by an Idempotency-Key
 
 
 class Clients:
@@ -65,7 +66,8 @@ class _Worker:
         if self.chance.random() < _REGRETS:
             await self._regret(key, count)
         first = self._ledger.accepted.get(key, 0) + 1
-        while not await self._ask({"key": key, "first": first, "count": count}):
+        path = "keyed" if self.chance.random() < _KEYED else "numbers"
+        while not await self._ask({"key": key, "first": first, "count": count}, path):
             self._ledger.retried += 1
             await asyncio.sleep(_PAUSE)
         self._ledger.accepted[key] = first + count - 1
@@ -77,10 +79,12 @@ class _Worker:
         self._ledger.regretted |= {(key, number) for number in range(first, first + count)}
         await self._ask({"key": key, "first": first, "count": count, "is_regretted": True})
 
-    async def _ask(self, numbers: dict[str, object]) -> bool:
+    async def _ask(self, numbers: dict[str, object], path: str = "numbers") -> bool:
         port = self.chance.choice(self._sources).port
+        headers = {"Idempotency-Key": f"{numbers['key']}/{numbers['first']}"} if path == "keyed" else {}
         try:
-            answer = await self._client.post(f"http://127.0.0.1:{port}/numbers", json=numbers)
+            answer = await self._client.post(f"http://127.0.0.1:{port}/{path}", json=numbers, headers=headers)
         except httpx.TransportError:
             return False
+        self._ledger.replayed += "Idempotency-Replayed" in answer.headers
         return answer.status_code == httpx.codes.ACCEPTED

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from tests.chaos import tap
-
 if TYPE_CHECKING:
+    from tests.chaos.broker import Sighting
     from tests.chaos.ledger import Ledger
     from tests.chaos.stage import Stage
-    from tests.chaos.tap import Sighting
     from tests.chaos.witness import Witness
 
 EFFECTS = "SELECT handler, key, number, at, replica FROM {service}.effect ORDER BY seq"
@@ -100,9 +98,9 @@ async def gather(stage: Stage, witness: Witness, ledger: Ledger) -> Evidence:
         sent=[tuple(row) for row in sent],
         effects=effects,
         outboxes=outboxes,
-        sightings=await tap.read_streams(stage.broker.url),
+        sightings=await stage.broker.sightings(),
         takings=[(s, lease, epoch, witness.owner(port, at)) for s, lease, epoch, port, at in takings],
         movings=[(s, epoch, witness.owner(port, at), is_back) for s, epoch, port, at, is_back in movings],
         standing=await stand(witness),
-        unsettled=await tap.unsettled(stage.broker.url),
+        unsettled=await stage.broker.unsettled(),
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tests.chaos import weather
+from tests.chaos.stage import SERVICES
 from tests.chaos.witness import PUBLISHERS
 
 if TYPE_CHECKING:
@@ -16,12 +17,17 @@ if TYPE_CHECKING:
     from tests.chaos.replica import Replica
     from tests.chaos.stage import Stage
     from tests.chaos.weather import Fault
+    from tests.chaos.wire import Gate
     from tests.chaos.witness import Witness
 
 CONSUMERS = ("sink", "tail")
 _WATCH = 0.2
 _SPREAD = 97  # makes further draws of one
 _AT_WORK = 0.75
+_RESETS = 0.5  # of the partitions end the connections
+_SLOW = 0.2  # seconds that everything comes later
+
+T = TypeVar("T")
 
 
 class Storm:
@@ -32,6 +38,7 @@ class Storm:
         self._ledger = ledger
         self._witness = witness
         self._database = asyncio.Lock()
+        self._broker = asyncio.Lock()
 
     async def rage(self, faults: Sequence[Fault]) -> None:
         """Does them all, each at its time; those that last go on beside the next."""
@@ -56,9 +63,9 @@ class Storm:
         if kind == weather.DATABASE:
             await self._restart_database()
         elif kind in weather.BROKER:
-            self._ledger.done(kind, "nats")
-            self._stage.restart_broker(is_killed=kind == weather.BROKER_KILL)
-            self._ledger.over("nats")
+            await self._restart_broker(kind)
+        elif kind in weather.PARTITIONS:
+            await self._part(fault)
         elif kind in weather.CUTS:
             replica = self._stage.replicas[int(fault.draw * len(self._stage.replicas))]
             replica.gate.cut_next_commit(is_forwarded=kind == weather.CUT_AFTER)
@@ -71,6 +78,33 @@ class Storm:
             self._ledger.done(weather.DATABASE, "postgres")
             await self._stage.restart_database()
             self._ledger.over("postgres")
+
+    async def _restart_broker(self, kind: str) -> None:
+        async with self._broker:
+            self._ledger.done(kind, "broker")
+            await self._stage.broker.restart(is_killed=kind == weather.BROKER_KILL)
+            self._ledger.over("broker")
+
+    async def _part(self, fault: Fault) -> None:
+        """Disturbs the line between a replica and a server for a while."""
+        line, way = weather.PARTITIONS[fault.kind]
+        service = SERVICES[int(fault.draw * len(SERVICES))]
+        wanted = None
+        if fault.draw * _SPREAD % 1 < _AT_WORK:
+            ask = self._witness.holder if service == "source" else self._witness.active
+            wanted = await ask(service)
+        free = [replica for replica in self._stage.replicas if not _line(replica, line).is_disturbed]
+        best = [replica for replica in free if replica.service == service]
+        victim = next((replica for replica in best if replica.name == wanted), None)
+        victim = victim or _drawn(best or free, fault.draw * _SPREAD % 1)
+        if victim is None:
+            self._ledger.notes.append(f"{fault.kind} at {fault.at:.1f} s found nobody")
+            return
+        self._ledger.done(fault.kind, victim.name)
+        _disturb(_line(victim, line), way, draw=fault.draw)
+        await asyncio.sleep(fault.seconds)
+        _line(victim, line).heal(is_reset=fault.draw * _SPREAD * _SPREAD % 1 < _RESETS)
+        self._ledger.over(f"{line} {victim.service}")
 
     async def _hit(self, fault: Fault) -> None:
         """Kills, freezes or stops a replica."""
@@ -111,9 +145,27 @@ class Storm:
         return next((replica for replica in free if replica.name == wanted), None) or _drawn(free, draw * _SPREAD % 1)
 
 
+def _line(replica: Replica, line: str) -> Gate:
+    return replica.gate if line == weather.DATABASE_LINE else replica.way
+
+
+def _disturb(gate: Gate, way: str, *, draw: float) -> None:
+    if way == weather.SHUT:
+        gate.shut()
+    elif way == weather.SILENT:
+        gate.hold(up=True, down=True)
+    elif way == weather.ONE_WAY:
+        is_up = draw * _SPREAD * _SPREAD % 1 < 0.5  # half of them
+        gate.hold(up=is_up, down=not is_up)
+    elif way == weather.SLOW:
+        gate.slow(_SLOW)
+    else:
+        gate.forget()
+
+
 def _free(replicas: Sequence[Replica]) -> list[Replica]:
     return [replica for replica in replicas if not replica.is_frozen]
 
 
-def _drawn(replicas: Sequence[Replica], draw: float) -> Replica | None:
-    return replicas[int(draw * len(replicas))] if replicas else None
+def _drawn(choices: Sequence[T], draw: float) -> T | None:
+    return choices[int(draw * len(choices))] if choices else None

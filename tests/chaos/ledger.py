@@ -13,6 +13,7 @@ class Ledger:
         self.accepted: dict[str, int] = {}  # by key: its last number that was answered as accepted
         self.regretted: set[tuple[str, int]] = set()  # asked for, and never to be
         self.retried = 0
+        self.replayed = 0  # answered as before, by their Idempotency-Key
         self.faults: list[tuple[float, str, str]] = []  # when, what, to whom
         self.ends: list[tuple[float, str]] = []  # when the database or the broker was there again
         self.mended: dict[str, float] = {}
@@ -37,3 +38,8 @@ class Ledger:
         """How many faults of some kinds there were."""
         counts = Counter(kind for _, kind, _ in self.faults)
         return sum(counts[kind] for kind in kinds)
+
+    def as_text(self) -> str:
+        """What was done when, a line each."""
+        ends = [(at, "over", what) for at, what in self.ends]
+        return "".join(f"{at:.3f} {what}: {whom}\n" for at, what, whom in sorted([*self.faults, *ends]))

@@ -6,19 +6,32 @@ A process of the chaos run takes the one that CHAOS_MUTANT names. Only the tests
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from random import randrange
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
+from torpor.adapters.kafka import publisher
+from torpor.adapters.kafka.broker import KafkaBroker
+from torpor.adapters.kafka.connection import Connection
+from torpor.adapters.kafka.options import KafkaOptions
+from torpor.adapters.kafka.partition import Partition
 from torpor.adapters.nats.broker import JetStreamBroker
 from torpor.adapters.nats.pin import Pin
 from torpor.adapters.postgres.outbox import PostgresOutbox
+from torpor.adapters.postgres.requests import PostgresRequests
 from torpor.adapters.postgres.unit import PostgresUnit
 from torpor.features.redrive import Redriver
 from torpor.features.relay import Relay
+from torpor.ports.requests import Turn
 from torpor.ports.unit import Admission
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from aiokafka import AIOKafkaProducer
+
+    from torpor.adapters.kafka.consumer import KafkaConsumer
     from torpor.kernel.message import Delivery, Message
     from torpor.ports.consumer import Consumer
     from torpor.ports.outbox import LogEntry
@@ -26,6 +39,8 @@ if TYPE_CHECKING:
 
 _PAUSE = 0.3  # in which a fault may hit
 _COPIES = 5
+_SLOW_SHARE = 4  # one key in so many
+_FOR_EVER = 3600.0
 
 _admit = PostgresUnit.admit
 _append = PostgresUnit.append
@@ -33,6 +48,10 @@ _advance = PostgresOutbox.advance
 _consume = JetStreamBroker.consume
 _start = JetStreamBroker.start
 _publish = Relay._publish
+_take = PostgresRequests.take
+_fetch = KafkaBroker.consume
+_finish = Partition.finish
+_make = KafkaBroker.__init__
 
 
 async def _admit_all(unit: PostgresUnit, binding: str, messages: Sequence[Message], *more: Any) -> Admission:
@@ -53,6 +72,7 @@ class HastyConsumer:
         self._inner = inner
         self.release = inner.release
         self.stop = inner.stop
+        self.progress = inner.progress
 
     async def fetch(self, limit: int) -> Sequence[Delivery]:
         deliveries = await self._inner.fetch(limit)
@@ -122,7 +142,72 @@ async def _begin_anywhere(pin: Pin) -> None:
     """A takeover that leaves what the former consumer held to the broker's ack wait, behind younger messages."""
 
 
-def _put(owner: type, name: str, function: Callable[..., Any]) -> Callable[[], None]:
+class FetchingIsEnough:
+    """A consumer that commits what it has fetched, as Kafka's clients do by themselves."""
+
+    def __init__(self, inner: KafkaConsumer) -> None:
+        self._inner = inner
+        self.release = inner.release
+        self.stop = inner.stop
+        self.progress = inner.progress
+
+    async def fetch(self, limit: int) -> Sequence[Delivery]:
+        deliveries = await self._inner.fetch(limit)
+        await self._inner.acknowledge(deliveries)
+        await self._inner._commit_quietly()
+        await asyncio.sleep(_PAUSE)
+        return deliveries
+
+    async def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """It was done before."""
+
+
+async def _consume_by_fetching(broker: KafkaBroker, subscription: Any) -> FetchingIsEnough:
+    return FetchingIsEnough(await _fetch(broker, subscription))
+
+
+async def _admit_slowly(unit: PostgresUnit, binding: str, messages: Sequence[Message], *more: Any) -> Admission:
+    """Some keys that take longer than others, so that what comes later is done before."""
+    if any(crc32((message.key or "").encode()) % _SLOW_SHARE == 0 for message in messages):
+        await asyncio.sleep(2 * _PAUSE)
+    return await _admit(unit, binding, messages, *more)
+
+
+def _finish_all_before(partition: Partition, offset: int) -> None:
+    """A watermark that is the last that was done, past others that are not."""
+    while partition.watermark <= offset and partition._pending:
+        _finish(partition, partition.watermark)
+
+
+def _produce_without_confirmation(connection: Connection) -> AIOKafkaProducer:
+    """A producer that is content once it has sent something."""
+    from aiokafka import AIOKafkaProducer
+
+    return AIOKafkaProducer(**connection._known, acks=0)
+
+
+def _any_partition(key: bytes) -> int:
+    """A place for a message that its key does not decide."""
+    return randrange(len(key) + 1_000)
+
+
+def _make_without_timeouts(broker: KafkaBroker, options: KafkaOptions | None = None) -> None:
+    """A broker that waits for each answer, however long."""
+    patient = {"request_timeout": _FOR_EVER, "publish_timeout": _FOR_EVER, "connect_timeout": _FOR_EVER}
+    _make(broker, replace(options or KafkaOptions(), **patient))  # type: ignore[arg-type]  # all are numbers
+
+
+async def _take_without_memory(requests: PostgresRequests, *arguments: Any) -> Turn:
+    """A route that knows no request again."""
+    turn = await _take(requests, *arguments)
+    return turn if turn.answer is None else Turn()
+
+
+async def _keep_nothing(requests: PostgresRequests, *arguments: Any, until: float) -> None:
+    """Its answers, which it does not keep."""
+
+
+def _put(owner: Any, name: str, function: Callable[..., Any]) -> Callable[[], None]:
     return lambda: setattr(owner, name, function)
 
 
@@ -140,6 +225,19 @@ FAULTS: dict[str, tuple[Callable[[], None], ...]] = {
     "falling-cursor": (_put(PostgresOutbox, "advance", _advance_and_fall_back),),
     "slow-relay": (_put(PostgresOutbox, "advance", _advance_slowly),),  # no fault: what the next is compared with
     "no-takeover": (_put(Pin, "reset", _begin_anywhere),),
+    "no-memory": (
+        _put(PostgresRequests, "take", _take_without_memory),
+        _put(PostgresRequests, "keep", _keep_nothing),
+    ),
+    "commit-by-fetching": (_put(KafkaBroker, "consume", _consume_by_fetching),),
+    "slow-keys": (_put(PostgresUnit, "admit", _admit_slowly),),  # no fault: what the next is compared with
+    "leaping-watermark": (
+        _put(PostgresUnit, "admit", _admit_slowly),
+        _put(Partition, "finish", _finish_all_before),
+    ),
+    "no-confirmation": (_put(Connection, "producer", _produce_without_confirmation),),
+    "any-partition": (_put(publisher, "_hash", _any_partition),),
+    "no-timeouts": (_put(KafkaBroker, "__init__", _make_without_timeouts),),
     "no-fence": (_put(PostgresOutbox, "advance", _advance_plainly),),
 }
 

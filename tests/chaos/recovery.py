@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.chaos import weather
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from tests.chaos.evidence import Evidence
     from tests.chaos.ledger import Ledger
@@ -55,15 +55,26 @@ def recoveries(ledger: Ledger, evidence: Evidence) -> list[Recovery]:
         _measured("kill of a producer → next message accepted", producers),
         _measured("kill of a relay's holder → next message of its service on the wire", relays),
         _measured("freeze of a consumer → next effect of its service", frozen),
+        *[
+            _measured(
+                f"end of a partition from the {what} → next effect of its service", _healed(ledger, what, handled)
+            )
+            for what in ("broker", "database")
+        ],
         _measured("database there again → next commit", [(at, commits) for at, w in ledger.ends if w == "postgres"]),
         _measured(
-            "broker there again → next message on the wire", [(at, wire) for at, w in ledger.ends if w == "nats"]
+            "broker there again → next message on the wire", [(at, wire) for at, w in ledger.ends if w == "broker"]
         ),
         _measured(
             "broker there again → first effect of a message published since, behind the backlog",
-            [(at, _effects_of_younger(evidence, at)) for at, w in ledger.ends if w == "nats"],
+            [(at, _effects_of_younger(evidence, at)) for at, w in ledger.ends if w == "broker"],
         ),
     ]
+
+
+def _healed(ledger: Ledger, what: str, handled: Mapping[str, list[float]]) -> list[tuple[float, list[float]]]:
+    ends = [(at, told.split()) for at, told in ledger.ends]
+    return [(at, handled[words[1]]) for at, words in ends if words[0] == f"{what}-line" and words[1] in handled]
 
 
 def delays(evidence: Evidence) -> list[Delay]:

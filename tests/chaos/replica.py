@@ -17,6 +17,8 @@ from tests.integration.postgres_server import free_port
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tests.chaos.broker import Door
+
 ROOT = Path(__file__).resolve().parents[2]
 _UNWANTED = ("TORPOR_", "CHAOS_", "PYTHONDONTWRITEBYTECODE")
 _POLL = 0.02
@@ -24,13 +26,14 @@ _PATIENCE = 20.0  # for a clean stop, whose drains are limited by the settings
 
 
 class Replica:
-    """A place for one process after another. A gate stands before its database."""
+    """A place for one process after another. A gate stands before its database, and one before its broker."""
 
-    def __init__(self, name: str, service: str, *, folder: Path, database_port: int) -> None:
+    def __init__(self, name: str, service: str, *, folder: Path, database_port: int, door: Door) -> None:
         self.name = name
         self.service = service
         self.port = free_port()
         self.gate = Gate(database_port, lambda: self.incarnation)
+        self.way = Gate(door.target, lambda: self.incarnation, port=door.front)
         self.log = folder / f"{name}.log"
         self.lives = 0
         self.is_frozen = False

@@ -8,6 +8,7 @@ from tests.chaos import weather
 from tests.chaos.recovery import delays, longest_silence, recoveries
 
 if TYPE_CHECKING:
+    from tests.chaos.ledger import Ledger
     from tests.chaos.run import Outcome
 
 Row = tuple[str, str]
@@ -21,19 +22,21 @@ def rows(outcome: Outcome) -> list[Row]:
     found: list[Row] = [
         ("messages accepted", f"{ledger.messages:,} on {len(ledger.accepted)} keys"),
         ("messages on the wire, effects", f"{len(verdict.evidence.sightings):,}, {len(effects):,}"),
-        ("requests asked again", f"{ledger.retried:,}"),
+        ("requests asked again, replayed by their key", f"{ledger.retried:,}, {ledger.replayed:,}"),
         ("**lost**", f"**{verdict.lost}**"),
         ("**doubled effects**", f"**{verdict.doubled}**"),
         ("**reordered within a key**", f"**{verdict.reordered}**"),
         ("**stuck**", f"**{verdict.stuck}**"),
         ("other broken promises", f"{sum(verdict.counts.values())}"),
-        ("publishes seen by a plain subscriber", f"{verdict.published:,}"),
-        ("of these again, and past JetStream's window", f"{verdict.wire_again:,}, {verdict.wire_passed:,}"),
+        ("publishes seen by a plain client", f"{verdict.published:,}"),
+        ("of these again, and stored again", f"{verdict.wire_again:,}, {verdict.wire_passed:,}"),
         ("SIGKILL", f"{kills} ({', '.join(f'{ledger.count(kind)} {kind[11:]}' for kind in weather.KILLS)})"),
         ("SIGSTOP past the leases, SIGCONT", f"{ledger.count(*weather.FREEZES)}"),
         ("SIGTERM", f"{ledger.count(weather.STOP)}, unclean {ledger.unclean_stops}"),
         ("immediate restarts of the database", f"{ledger.count(weather.DATABASE)}"),
         ("restarts of the broker", f"{ledger.count(*weather.BROKER)}, killed {ledger.count(weather.BROKER_KILL)}"),
+        ("partitions between a replica and the broker", _partitions(ledger, weather.BROKER_LINE)),
+        ("partitions between a replica and the database", _partitions(ledger, weather.DATABASE_LINE)),
         ("connections cut on COMMIT", f"{outcome.cuts}"),
         ("keys mended, redrives", f"{len(ledger.mended)}, {ledger.redrives}"),
         ("processes started", f"{outcome.lives}"),
@@ -47,8 +50,13 @@ def rows(outcome: Outcome) -> list[Row]:
         found.append((f"accepted → {delay.handler}", told))
     sizes = ", ".join(f"{name} {a // 1024} → {b // 1024}" for name, (a, b) in outcome.memory.items())
     found.append(("memory, MiB, first process ready → last at the end", sizes))
-    found.append(("the run", f"{outcome.seconds:.0f} s, seed {outcome.plan.seed}"))
+    found.append(("the run", f"{outcome.seconds:.0f} s, on {outcome.plan.broker}, seed {outcome.plan.seed}"))
     return found
+
+
+def _partitions(ledger: Ledger, line: str) -> str:
+    counts = {way: ledger.count(weather.partition(line, way)) for way in weather.WAYS}
+    return f"{sum(counts.values())} ({', '.join(f'{count} {way}' for way, count in counts.items())})"
 
 
 def violations(outcome: Outcome) -> list[str]:
@@ -73,10 +81,11 @@ def as_text(outcome: Outcome) -> str:
 def as_markdown(outcome: Outcome) -> str:
     """For a file."""
     plan = outcome.plan
+    command = f"scripts/chaos --broker {plan.broker} --minutes {plan.seconds / 60:g} --messages {plan.messages}"
     lines = [
         "# A chaos run",
         "",
-        f"`scripts/chaos --minutes {plan.seconds / 60:g} --messages {plan.messages} --seed {plan.seed}`",
+        f"`{command} --seed {plan.seed}`",
         "",
         "| what | seen |",
         "|---|---|",

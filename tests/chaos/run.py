@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.chaos import tap
 from tests.chaos.client import Clients
 from tests.chaos.evidence import Evidence, Standing, gather, stand
 from tests.chaos.faults import Storm
@@ -40,6 +39,7 @@ class Plan:
     keys: int = 400
     replicas: Mapping[str, int] = field(default_factory=lambda: {"source": 2, "sink": 2, "tail": 2})
     rates: Mapping[str, float] = field(default_factory=lambda: USUAL)
+    broker: str = "nats"
     mutant: str | None = None
     patience: float = 60.0  # seconds without progress after which what is left counts as stuck
     is_kept: bool = False  # the logs
@@ -60,12 +60,13 @@ class Outcome:
         self.lives = lives
         self.memory: dict[str, tuple[int, int]] = {}  # KiB at the start and at the end
         self.cuts = 0
+        self.passages: dict[str, int] = {}  # connections to the broker by each replica's own way
 
 
 async def perform(plan: Plan, tell: Callable[[str], None] = print) -> Outcome:
     """Runs it, and judges it. Everything that was started has ended when this returns or raises."""
     started = time.monotonic()
-    stage = Stage(plan.replicas, mutant=plan.mutant)
+    stage = Stage(plan.replicas, broker=plan.broker, mutant=plan.mutant)
     witness = Witness(stage.database.url(), stage.replicas)
     try:
         run = _Run(plan, stage, witness, tell=tell)
@@ -74,7 +75,10 @@ async def perform(plan: Plan, tell: Callable[[str], None] = print) -> Outcome:
             plan, verdict, seconds=time.monotonic() - started, lives=sum(replica.lives for replica in stage.replicas)
         )
         outcome.memory = {r.name: (run.memory[r.name], r.memory) for r in stage.replicas}
+        outcome.passages = {r.name: len(r.way.passages) for r in stage.replicas}
         outcome.cuts = sum(replica.gate.cuts for replica in stage.replicas)
+        if plan.is_kept:
+            (stage.folder / "faults").write_text(verdict.ledger.as_text())
         if plan.is_kept or not verdict.is_good:
             tell(f"the logs are in {stage.folder}" if plan.is_kept else "\n".join(stage.log_lines(most=8)))
         return outcome
@@ -92,6 +96,7 @@ class _Run:
         self._tell = tell
         self._ledger = Ledger()
         self._started = time.monotonic()
+        self._patience = plan.patience
 
     async def through(self) -> Verdict:
         """From the first process to the verdict."""
@@ -102,16 +107,15 @@ class _Run:
         self.memory = {replica.name: replica.memory for replica in stage.replicas}
         self._say(f"{len(stage.replicas)} replicas are ready")
         self._started = time.monotonic()
-        wire = tap.Tap(stage.broker.url)
-        await wire.open()
+        await stage.broker.listen()
         try:
             async with _beside(self._witness.sample()), _beside(self._report()):
                 before = await self._suffer()
             evidence = await gather(stage, self._witness, self._ledger)
         finally:
-            await wire.close()
+            await stage.broker.hush()
         self._say("the evidence is gathered")
-        return await self._judge(evidence, before, wire)
+        return await self._judge(evidence, before)
 
     async def _suffer(self) -> Standing:
         """Load and faults, and then calm; returns where everything was before the operator mended what was left."""
@@ -152,16 +156,17 @@ class _Run:
                 return now
             if now != latest:
                 latest, since = now, time.monotonic()
-            elif time.monotonic() - since > self._plan.patience:
-                self._say(f"nothing has moved for {self._plan.patience:g} s: {told(now)}")
+            elif time.monotonic() - since > self._patience:
+                self._say(f"nothing has moved for {self._patience:g} s: {told(now)}")
+                self._patience = self._plan.patience / 4  # what is stuck is broken already
                 return now
             await asyncio.sleep(_POLL)
 
     async def _come_to_rest(self) -> None:
         """Waits until the last acknowledgements have come, and until spare connections are given up."""
-        deadline = time.monotonic() + min(20.0, self._plan.patience)
+        deadline = time.monotonic() + min(20.0, self._patience)
         while time.monotonic() < deadline:
-            if not await tap.unsettled(self._stage.broker.url) and not await self._spare():
+            if not await self._stage.broker.unsettled() and not await self._spare():
                 return
             await asyncio.sleep(_POLL)
 
@@ -169,8 +174,8 @@ class _Run:
         rows = await self._witness.patiently(_CONNECTED)
         return max(0, int(rows[0][0]) - _CONNECTIONS * len(self._stage.replicas))
 
-    async def _judge(self, evidence: Evidence, before: Standing, wire: tap.Tap) -> Verdict:
-        verdict = Verdict(self._ledger, evidence, wire.published)
+    async def _judge(self, evidence: Evidence, before: Standing) -> Verdict:
+        verdict = Verdict(self._ledger, evidence, self._stage.broker.published(evidence.sightings))
         verdict.account([("messages done or parked by tail.check", before.sent, before.checked + before.parked)])
         for violation in self._witness.violations:
             verdict.violate(violation.invariant, violation.text)

@@ -1,6 +1,6 @@
 """The services that the chaos run starts and kills: a source of numbers by key, a sink, and a tail with trouble.
 
-POST /numbers ─ source ─▶ chaos.placed ─ sink ─▶ chaos.counted  ─ tail.check (some messages fail, some are parked)
+POST /numbers, /keyed ─ source ─▶ chaos.placed ─ sink ─▶ chaos.counted ─ tail.check (some fail, some are parked)
 └──▶ chaos.reminded ─ tail.remember (a while after)
 """
 
@@ -14,7 +14,7 @@ from fastapi import HTTPException
 from pydantic import BaseModel
 
 from tests.chaos.script import is_poisoned, is_reminded
-from torpor import Event, Retry, Service, Tx
+from torpor import Event, Idempotent, Retry, Service, Tx
 
 EFFECT = "INSERT INTO effect (handler, key, number, at, replica) VALUES ($1, $2, $3, $4, $5)"
 REPLICA = os.environ.get("CHAOS_REPLICA", "")
@@ -71,14 +71,19 @@ sink = Service("sink", migrations="migrations/sink")
 tail = Service("tail", migrations="migrations/tail")
 
 
-@source.post("/numbers", status_code=202)
+@source.post("/keyed", status_code=202, idempotency=Idempotent(required=True), publishes=[Placed])
+async def place_keyed(numbers: Numbers, tx: Tx) -> Taken:
+    """Places numbers whenever it is asked: that it is asked once for each is Torpor's work."""
+    _place(numbers, tx, "INSERT INTO sent (key, number, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING")
+    return Taken(was_known=False)
+
+
+@source.post("/numbers", status_code=202, publishes=[Placed])
 async def place(numbers: Numbers, tx: Tx) -> Taken:
     """Places numbers in order. A client that does not know how a request ended asks again."""
     if await tx.fetch_one("SELECT 1 AS one FROM sent WHERE key = $1 AND number = $2", numbers.key, numbers.first):
         return Taken(was_known=True)
-    for number in range(numbers.first, numbers.first + numbers.count):
-        tx.write("INSERT INTO sent (key, number, at) VALUES ($1, $2, $3)", numbers.key, number, time.time())
-        tx.publish(Placed(key=numbers.key, number=number))
+    _place(numbers, tx, "INSERT INTO sent (key, number, at) VALUES ($1, $2, $3)")
     if numbers.is_regretted:
         raise HTTPException(409, "The client has changed its mind.")
     return Taken(was_known=False)
@@ -106,6 +111,12 @@ async def check(event: Counted, tx: Tx) -> None:
 async def remember(event: Reminded, tx: Tx) -> None:
     """Hears of a number again."""
     tx.write(EFFECT, "tail.remember", event.key, event.number, time.time(), REPLICA)
+
+
+def _place(numbers: Numbers, tx: Tx, statement: str) -> None:
+    for number in range(numbers.first, numbers.first + numbers.count):
+        tx.write(statement, numbers.key, number, time.time())
+        tx.publish(Placed(key=numbers.key, number=number))
 
 
 async def is_mended(key: str, tx: Tx) -> bool:

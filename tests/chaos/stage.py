@@ -1,11 +1,10 @@
-"""The stage of a run: PostgreSQL with its default durability, NATS, and the replicas of the services."""
+"""The stage of a run: PostgreSQL with its default durability, the broker, and the replicas of the services."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from tests.chaos.broker import broker_of
 from tests.chaos.replica import ROOT, Replica
 from tests.integration.postgres_server import PostgresServer, find_binaries
-from torpor.adapters.nats.embedded import EmbeddedNats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,20 +35,17 @@ class NotReady(Exception):
 class Stage:
     """Everything that is started. `close` ends it all, whatever has happened."""
 
-    def __init__(self, replicas: Mapping[str, int], *, mutant: str | None = None) -> None:
+    def __init__(self, replicas: Mapping[str, int], *, broker: str = "nats", mutant: str | None = None) -> None:
         binaries = find_binaries()
         if binaries is None:
             raise NoServer(NoServer.__doc__)
         self.folder = Path(tempfile.mkdtemp(prefix="torpor-chaos-"))
         self.database = PostgresServer(binaries, "fsync=on", "max_connections=200")
-        self.broker = EmbeddedNats(self.folder / "nats")
+        self.broker = broker_of(broker, self.folder, doors=sum(replicas.values()))
         self.mutant = mutant
         self._restarting: asyncio.Future[None] | None = None
-        self.replicas = [
-            Replica(f"{service}-{number}", service, folder=self.folder, database_port=self.database.port)
-            for service in SERVICES
-            for number in range(1, replicas[service] + 1)
-        ]
+        self.replicas: list[Replica] = []
+        self._counts = replicas
 
     def of(self, *services: str) -> list[Replica]:
         """The replicas of some services."""
@@ -59,10 +55,21 @@ class Stage:
         """Starts the servers and makes the tables. No service runs yet."""
         await asyncio.to_thread(self.database.initialize)
         await asyncio.to_thread(self.database.start)
-        self.broker.start()
-        for replica in self.replicas:
+        await self.broker.start()
+        mutant = {"CHAOS_MUTANT": self.mutant} if self.mutant else {}
+        places = [(service, number + 1) for service in SERVICES for number in range(self._counts[service])]
+        for index, (service, number) in enumerate(places):
+            replica = Replica(
+                f"{service}-{number}",
+                service,
+                folder=self.folder,
+                database_port=self.database.port,
+                door=self.broker.door(index),
+            )
+            self.replicas.append(replica)
             await replica.gate.open()
-            replica.equip(self.environment(replica.gate.port) | ({"CHAOS_MUTANT": self.mutant} if self.mutant else {}))
+            await replica.way.open()
+            replica.equip(self.environment(replica.gate.port, self.broker.url_at(replica.way.port)) | mutant)
         names = [f"tests.chaos.services:{service}" for service in SERVICES]
         code, told = await self.command("migrate", *names)
         if code:
@@ -74,10 +81,10 @@ class Stage:
             replica.start()
         await self.ready()
 
-    def environment(self, database_port: int) -> dict[str, str]:
+    def environment(self, database_port: int, broker_url: str) -> dict[str, str]:
         """What the command line needs to know, with the database behind a port."""
         return {
-            "TORPOR_BROKER_URL": self.broker.url,
+            "TORPOR_BROKER_URL": broker_url,
             "TORPOR_DATABASE_URL": f"{self.database.url(port=database_port)}&schema={{service}}",
             "TORPOR_DRAIN_SECONDS": "4",
             "TORPOR_LOG_FORMAT": "console",
@@ -89,7 +96,7 @@ class Stage:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "torpor.cli", *words),
             cwd=ROOT,
-            env=ours | self.environment(self.database.port),
+            env=ours | self.environment(self.database.port, self.broker.url),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )
@@ -107,15 +114,6 @@ class Stage:
                 while not await _is_ready(client, replica):
                     replica.watch()
                     await asyncio.sleep(_POLL)
-
-    def restart_broker(self, *, is_killed: bool) -> None:
-        """Ends the NATS server, and starts it again on its files.
-
-        A kill of the process leaves what it has written with the kernel, so JetStream needs no sync for it."""
-        if is_killed and self.broker.pid is not None:
-            os.kill(self.broker.pid, signal.SIGKILL)
-        self.broker.stop()
-        self.broker.start()
 
     async def restart_database(self) -> None:
         """`pg_ctl stop -m immediate`, and a start, which recovers."""
@@ -135,7 +133,8 @@ class Stage:
         for replica in self.replicas:
             replica.kill()
             replica.gate.close()
-        self.broker.stop()
+            replica.way.close()
+        await self.broker.stop()
         if self._restarting is not None:
             await asyncio.wait([self._restarting])
         self.database.remove()

@@ -10,24 +10,35 @@ import pytest
 
 from tests.chaos import weather
 from tests.chaos.report import violations
-from tests.chaos.run import Plan, perform
+from tests.chaos.run import Plan
 from torpor.testing.simulation import ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from tests.chaos.run import Outcome
+
+    Run = Callable[[Plan], Awaitable[Outcome]]
 
 ONE_EACH = MappingProxyType({"source": 1, "sink": 1, "tail": 1})
 TWO_SOURCES = MappingProxyType({"source": 2, "sink": 1, "tail": 1})
 SECONDS = 6.0
-SEEDS = range(1, 7)
+SEEDS = 6
 EVERY_SECOND = 60.0  # a minute
 
 
+TAKEOVER = 6.0  # and a little more: when Kafka gives a dead consumer's partitions to the next
 ACK_WAIT = 12.0  # and a little more: when the broker gives again what a dead consumer held
 
 
 def short(
-    mutant: str, rates: Mapping[str, float], *, replicas: Mapping[str, int] = ONE_EACH, patience: float = 2.5
+    mutant: str,
+    rates: Mapping[str, float],
+    *,
+    replicas: Mapping[str, int] = ONE_EACH,
+    patience: float = 2.5,
+    broker: str = "nats",
+    seed: int = 1,
 ) -> Plan:
     """A run of a few seconds, under the faults that show this one."""
     return Plan(
@@ -36,6 +47,8 @@ def short(
         keys=60,
         replicas=replicas,
         rates=rates,
+        seed=seed,
+        broker=broker,
         mutant=mutant,
         patience=patience,
     )
@@ -43,6 +56,7 @@ def short(
 
 PLANS = {
     "no-inbox": (short("no-inbox", {weather.CUT_AFTER: 3 * EVERY_SECOND}), ledger.ONE_EFFECT),
+    "no-memory": (short("no-memory", {weather.CUT_AFTER: 3 * EVERY_SECOND}, seed=2), ledger.ONE_EFFECT),
     "no-sequence": (short("no-sequence", {weather.CUT_BEFORE: 0.0}), ledger.PARKED_FIRST),
     "early-acknowledgement": (
         short("early-acknowledgement", {weather.KILL_CONSUMER: 2 * EVERY_SECOND}),
@@ -62,24 +76,45 @@ PLANS = {
         ledger.FENCED,
     ),
 }
+SILENCE = {weather.partition(weather.BROKER_LINE, weather.SILENT): EVERY_SECOND / 2}
+OBLIVION = {weather.partition(weather.BROKER_LINE, weather.FORGOTTEN): EVERY_SECOND / 2}
+ON_KAFKA = {
+    "commit-by-fetching": ({weather.KILL_CONSUMER: EVERY_SECOND / 2}, 1, ledger.ONE_EFFECT),
+    "leaping-watermark": ({weather.KILL_CONSUMER: EVERY_SECOND / 2}, 2, ledger.ONE_EFFECT),
+    "no-confirmation": (SILENCE, 10, ledger.PUBLISHED),  # a seed that hits publishers, and resets their connections
+    "any-partition": ({weather.KILL_CONSUMER: 0.0}, 1, ledger.COMMIT_ORDER),
+    "no-timeouts": (OBLIVION, 1, ledger.NEVER_STUCK),
+}
+PLANS |= {
+    name: (short(name, rates, broker="kafka", patience=TAKEOVER, seed=seed), promise)
+    for name, (rates, seed, promise) in ON_KAFKA.items()
+}
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", PLANS)
-async def test_an_old_fault_turns_the_chaos_red(name: str) -> None:
+async def test_an_old_fault_turns_the_chaos_red(run: Run, name: str) -> None:
     """A part that breaks one rule is found in seconds, and the broken promise is told. Whether a fault hits the moment
     that shows it is chance, so a few seeds may try."""
     plan, promise = PLANS[name]
     told = []
-    for seed in SEEDS:
-        outcome = await perform(replace(plan, seed=seed))
+    for seed in range(plan.seed, plan.seed + SEEDS):
+        outcome = await run(replace(plan, seed=seed))
         if promise in outcome.verdict.counts:
             return
         told.append(f"seed {seed}: {', '.join(violations(outcome)) or 'nothing was broken'}")
     pytest.fail("\n".join(told))
 
 
-async def test_what_merely_slows_the_relay_stays_green() -> None:
+async def test_what_merely_slows_the_relay_stays_green(run: Run) -> None:
     """The pause that shows a missing fence breaks nothing where the fence is."""
     rates = {weather.FREEZE_RELAY: EVERY_SECOND / SECONDS}
-    outcome = await perform(short("slow-relay", rates, replicas=TWO_SOURCES))
+    outcome = await run(short("slow-relay", rates, replicas=TWO_SOURCES))
+    assert not violations(outcome)
+
+
+async def test_what_shows_faults_on_kafka_breaks_nothing_by_itself(run: Run) -> None:
+    """Slow keys lose nothing where the watermark is right, nor do forgotten connections where there are timeouts."""
+    rates = {weather.KILL_CONSUMER: EVERY_SECOND / 2} | OBLIVION | SILENCE
+    outcome = await run(short("slow-keys", rates, broker="kafka", patience=3 * TAKEOVER))
     assert not violations(outcome)

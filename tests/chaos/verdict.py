@@ -30,7 +30,10 @@ if TYPE_CHECKING:
 BASE_LINE = "13: tables, connections and memory come back to their base line"
 RELAY_BATCH = 500
 ORDERED = ("sink.count", "tail.check")
-_INTERRUPTIONS = (*weather.KILLS, *weather.FREEZES, *weather.CUTS, *weather.BROKER, weather.DATABASE, weather.STOP)
+_INTERRUPTIONS = (
+    *(*weather.KILLS, *weather.FREEZES, *weather.CUTS, *weather.BROKER, weather.DATABASE, weather.STOP),
+    *weather.PARTITIONS,
+)
 _TOLD = 5  # examples of each kind
 
 Name = tuple[str, int]  # a message, by key and number

@@ -17,6 +17,17 @@ BROKER_STOP = "SIGTERM of the broker"
 CUT_BEFORE = "connection cut before a COMMIT arrives"
 CUT_AFTER = "connection cut before a COMMIT is answered"
 
+SHUT, SILENT, ONE_WAY, SLOW, FORGOTTEN = "cut", "silent", "silent one way", "slow", "forgotten"
+WAYS = (SHUT, SILENT, ONE_WAY, SLOW, FORGOTTEN)
+BROKER_LINE, DATABASE_LINE = "broker-line", "database-line"
+
+
+def partition(line: str, way: str) -> str:
+    """The fault that a replica's line to a server suffers in one way."""
+    return f"{line} {way}"
+
+
+PARTITIONS = {partition(line, way): (line, way) for line in (BROKER_LINE, DATABASE_LINE) for way in WAYS}
 KILLS = (KILL_CONSUMER, KILL_PRODUCER, KILL_RELAY)
 BROKER = (BROKER_KILL, BROKER_STOP)
 FREEZES = (FREEZE_CONSUMER, FREEZE_RELAY)
@@ -35,9 +46,14 @@ USUAL = {
     BROKER_STOP: 0.75,
     CUT_BEFORE: 3.0,
     CUT_AFTER: 3.0,
+    **{partition(BROKER_LINE, way): 0.75 for way in WAYS},
+    **{partition(DATABASE_LINE, way): 0.75 for way in WAYS if way != FORGOTTEN},
 }
+# A statement has a minute before its connection counts as lost, which is long for a short run.
+LONG = USUAL | {partition(DATABASE_LINE, FORGOTTEN): 0.25}
 _CALM = 2.0  # seconds at the beginning and the end
 _SHORT_FREEZE, _LONG_FREEZE = (4.0, 7.0), (11.0, 13.0)  # past the leases, past the broker's ack wait
+_SHORT_PARTITION, _LONG_PARTITION = (2.0, 5.0), (7.0, 12.0)  # past the broker's patience with a silent consumer
 _LONG_SHARE = 0.25
 
 
@@ -47,7 +63,7 @@ class Fault(NamedTuple):
     at: float
     kind: str
     draw: float
-    seconds: float = 0.0  # that a freeze lasts
+    seconds: float = 0.0  # that a freeze or a partition lasts
 
 
 def forecast(seed: int, seconds: float, rates: dict[str, float] | None = None) -> list[Fault]:
@@ -59,6 +75,14 @@ def forecast(seed: int, seconds: float, rates: dict[str, float] | None = None) -
         count = max(1, round(rate * seconds / 60))
         for number in range(count):
             at = _CALM + span * (number + chance.random()) / count
-            lasting = _LONG_FREEZE if chance.random() < _LONG_SHARE else _SHORT_FREEZE
-            faults.append(Fault(at, kind, chance.random(), chance.uniform(*lasting) if kind in FREEZES else 0.0))
+            is_long = chance.random() < _LONG_SHARE
+            faults.append(Fault(at, kind, chance.random(), _lasting(kind, chance, is_long=is_long)))
     return sorted(faults)
+
+
+def _lasting(kind: str, chance: Random, *, is_long: bool) -> float:
+    if kind in FREEZES:
+        return chance.uniform(*(_LONG_FREEZE if is_long else _SHORT_FREEZE))
+    if kind in PARTITIONS:
+        return chance.uniform(*(_LONG_PARTITION if is_long else _SHORT_PARTITION))
+    return 0.0

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.integration.kafka_proxy import KafkaProxy
-from tests.integration.kafka_server import Absent, KafkaServer
 from torpor.adapters.kafka.broker import KafkaBroker
 from torpor.adapters.kafka.options import KafkaOptions
 from torpor.kernel.errors import ConfigurationError
@@ -22,14 +21,14 @@ from torpor.testing.conformance.broker import (
     take_until_sentinel,
 )
 from torpor.testing.conformance.broker_groups import SharingConformance, TakeoverConformance
+from torpor.testing.conformance.broker_progress import ProgressConformance
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
+    from tests.integration.kafka_server import KafkaServer
     from torpor.ports.broker import Broker
-
-ONE_BY_ONE = "not promised: settling one by one, which a watermark cannot"
 
 
 class KafkaBackend:
@@ -65,23 +64,11 @@ class KafkaBackend:
         return self._proxy.silenced(broker.options.name)
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
-    """An Apache Kafka for all tests here."""
-    server = KafkaServer(tmp_path_factory.mktemp("kafka"))
-    try:
-        server.start()
-    except Absent as error:
-        pytest.skip(str(error))
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-async def backend(server: KafkaServer) -> AsyncIterator[KafkaBackend]:
+async def backend(kafka_server: KafkaServer) -> AsyncIterator[KafkaBackend]:
     """Brokers on one server."""
-    async with KafkaProxy(port=server.front, target=server.behind) as proxy:
-        yield KafkaBackend(server, proxy)
+    async with KafkaProxy(port=kafka_server.front, target=kafka_server.behind) as proxy:
+        yield KafkaBackend(kafka_server, proxy)
 
 
 class TestPublishing(PublishingConformance): ...
@@ -108,11 +95,7 @@ class TestSettling(SettlingConformance): ...
 class TestTakeover(TakeoverConformance): ...
 
 
-class TestSharing(SharingConformance):
-    async def test_acknowledging_out_of_order_settles_exactly_those(self, broker: Broker, topic: str) -> None:
-        """What is acknowledged behind something that is not may come again."""
-        pytest.skip(ONE_BY_ONE)
+class TestProgress(ProgressConformance): ...
 
-    async def test_a_stopped_consumer_gives_back_what_it_had_not_handed_out(self, broker: Broker, topic: str) -> None:
-        """What a stopped consumer has in hand may come to the next one."""
-        pytest.skip(ONE_BY_ONE)
+
+class TestSharing(SharingConformance): ...

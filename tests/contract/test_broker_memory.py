@@ -20,6 +20,7 @@ from torpor.testing.conformance.broker import (
     open_consumer,
 )
 from torpor.testing.conformance.broker_groups import SharingConformance, TakeoverConformance
+from torpor.testing.conformance.broker_progress import ProgressConformance
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -62,6 +63,9 @@ class TestSettling(SettlingConformance): ...
 
 
 class TestTakeover(TakeoverConformance): ...
+
+
+class TestProgress(ProgressConformance): ...
 
 
 class TestSharing(SharingConformance): ...

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from torpor.adapters.nats.broker import JetStreamBroker
-from torpor.adapters.nats.embedded import EmbeddedNats
 from torpor.adapters.nats.options import JetStreamOptions
-from torpor.kernel.errors import ConfigurationError
 from torpor.testing.conformance.broker import ConsumingConformance, PublishingConformance, SettlingConformance
 from torpor.testing.conformance.broker_groups import SharingConformance, TakeoverConformance
+from torpor.testing.conformance.broker_progress import ProgressConformance
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
+    from torpor.adapters.nats.embedded import EmbeddedNats
     from torpor.ports.broker import Broker
 
 
@@ -96,22 +96,10 @@ class NatsBackend:
         await client.close()
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNats]:
-    """A NATS server for all tests here."""
-    server = EmbeddedNats(tmp_path_factory.mktemp("nats"))
-    try:
-        server.start()
-    except ConfigurationError as error:
-        pytest.skip(str(error))
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-async def backend(server: EmbeddedNats) -> AsyncIterator[NatsBackend]:
+async def backend(nats_server: EmbeddedNats) -> AsyncIterator[NatsBackend]:
     """Brokers on one server."""
-    backend = NatsBackend(server.url)
+    backend = NatsBackend(nats_server.url)
     yield backend
     await backend.close()
 
@@ -126,6 +114,9 @@ class TestSettling(SettlingConformance): ...
 
 
 class TestTakeover(TakeoverConformance): ...
+
+
+class TestProgress(ProgressConformance): ...
 
 
 class TestSharing(SharingConformance): ...

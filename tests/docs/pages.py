@@ -127,8 +127,9 @@ class Page:
 
 
 def pages() -> list[Page]:
-    """The pages at the root and in docs/."""
-    return [Page(path) for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md")))]
+    """The pages at the root, in docs/, and of what is deployed and watched."""
+    named = ("README.md", "CHANGELOG.md", "deploy/compose/README.md", "observability/README.md")
+    return [Page(path) for path in (*(ROOT / name for name in named), *sorted((ROOT / "docs").rglob("*.md")))]
 
 
 def page_at(name: str) -> Page:

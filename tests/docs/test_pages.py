@@ -26,6 +26,10 @@ _COMMAND = re.compile(r"(?:^|[\s/])torpor ((?:-|[a-z]).*)")
 _CODE = re.compile(r"`([^`]+)`")
 
 
+class Seen(torpor.Event, topic="seen"):
+    """What a service may listen to."""
+
+
 class Asked(dict[str, str]):
     """An environment that remembers what it was asked for."""
 
@@ -112,10 +116,15 @@ def test_the_settings_are_those_of_the_table() -> None:
     defaults = Settings.read(environment)
     table = settings_rows()
     assert environment.names | settings._OTHERS == set(table)
-    fields = {"TORPOR_HTTP_BODY_LIMIT": "body_limit"}
+    fields = {
+        "PORT": "http_port",
+        "TORPOR_HTTP_BODY_LIMIT": "body_limit",
+        "TORPOR_BROKER_URL_FILE": "broker_url",
+        "TORPOR_DATABASE_URL_FILE": "database_url",
+    }
     for name in environment.names:
         value = getattr(defaults, fields.get(name, name.removeprefix("TORPOR_").lower()))
-        shown = "none" if value is None else f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+        shown = "none" if value in (None, frozenset()) else f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
         assert table[name] == shown, name
 
 
@@ -134,12 +143,16 @@ def test_the_metrics_are_those_of_the_table() -> None:
 
     watched = Service("watched")
 
+    @watched.on(Seen)
+    async def note(event: Seen) -> None: ...
+
     @watched.get("/")
     async def look() -> None: ...
 
     async def exposed() -> str:
         async with TestShop(watched) as shop:
             await shop.get("/")
+            await shop.clock.advance(10)
             return (await shop.get("/-/metrics")).text
 
     found: dict[str, set[str]] = {}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 import pytest
 
+from tests.integration.kafka_secured import SecuredKafka
+from tests.integration.kafka_server import Absent
 from torpor.adapters.nats.broker import JetStreamBroker
 from torpor.adapters.nats.embedded import EmbeddedNats
 from torpor.adapters.nats.options import JetStreamOptions
@@ -91,3 +94,40 @@ def ask() -> Callable[..., Awaitable[dict[str, Any]]]:
         return told
 
     return ask
+
+
+@pytest.fixture(scope="session")
+def secured_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredKafka]:
+    """An Apache Kafka that is closed, for all tests."""
+    server = SecuredKafka(tmp_path_factory.mktemp("secured"))
+    try:
+        server.start()
+    except Absent as error:
+        pytest.skip(str(error))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def lines() -> Iterator[list[str]]:
+    """All that is logged, with tracebacks."""
+    found: list[str] = []
+    handler = Kept(found)
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield found
+    root.removeHandler(handler)
+    root.setLevel(level)
+
+
+class Kept(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.append(self.format(record))

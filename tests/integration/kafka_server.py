@@ -58,6 +58,7 @@ num.replica.fetchers=1
 background.threads=1
 log.flush.interval.messages=1000000
 """
+_SCRAM = ("SCRAM-SHA-256", "SCRAM-SHA-512")
 _SASL = """sasl.enabled.mechanisms=PLAIN
 sasl.mechanism.inter.broker.protocol=PLAIN
 listener.name.client.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
@@ -70,13 +71,16 @@ class Absent(Exception):  # a state of this machine, told as the reason of a ski
 
 
 class KafkaServer:
-    """One node. `sasl` is a user and a password that it asks for.
+    """One node. `sasl` is a user and a password that it asks for; `more` are settings that win, and `scram` users with
+    their passwords, for whom it is made.
 
     It listens on `behind` too, for a proxy: those who come that way are told that it is on `front`.
     """
 
     def __init__(self, directory: Path, *, sasl: tuple[str, str] | None = None) -> None:
         self.directory = directory
+        self.more = ""
+        self.scram: dict[str, str] = {}
         self._sasl = sasl
         self.port, self._controller, self.behind, self.front = (free_port() for _ in range(4))
         self._process: subprocess.Popen[bytes] | None = None
@@ -145,10 +149,18 @@ class KafkaServer:
         )
         if self._sasl:
             text += _SASL.format(user=self._sasl[0], password=self._sasl[1])
-        self._settings.write_text(text)
+        self._settings.write_text(text + self.more)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         told = subprocess.run(
-            _java(libraries, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(self._settings)),
+            _java(
+                libraries,
+                *("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(self._settings)),
+                *(
+                    f"--add-scram={kind}=[name={user},password={word}]"
+                    for user, word in self.scram.items()
+                    for kind in _SCRAM
+                ),
+            ),
             capture_output=True,
             text=True,
             check=False,
@@ -204,12 +216,18 @@ def _answers(port: int) -> bool:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
+_given: set[int] = set()  # so that two who ask one after the other are not given the same
+
+
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """A port that nobody listens on, and that nobody else here was given."""
+    while True:
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port: int = listener.getsockname()[1]
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def main() -> int:

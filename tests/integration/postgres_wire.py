@@ -21,6 +21,7 @@ class Proxy:
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
+        self.exchanges = 0  # that clients have begun
         self._trigger: bytes | None = None
         self._left = 0  # exchanges until the cut
         self._is_forwarded = False
@@ -66,6 +67,7 @@ class Proxy:
 
     async def _upward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(65536):
+            self.exchanges += 1
             self._left -= 1
             if self._trigger is not None and self._trigger in data and self._left <= 0:
                 self._trigger = None

@@ -42,6 +42,40 @@ def test_a_benchmark_runs(servers: None, name: str) -> None:
     assert all(bar.figure > 0 for bar in report.bars)
 
 
+@pytest.mark.filterwarnings("ignore")  # of the peers
+def test_the_benchmark_of_nats_runs() -> None:
+    """The benchmark of NATS alone needs no database, and reports its tables and bars."""
+    report = importlib.import_module("benchmarks.nats").run(SMALL)
+
+    assert report.text.count("| Torpor |") == 2
+    assert all(bar.figure > 0 for bar in report.bars)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the peers
+def test_the_benchmark_of_sockets_runs() -> None:
+    """The benchmark of WebSockets connects to both servers, and reports its table and bars."""
+    report = importlib.import_module("benchmarks.sockets").run(SMALL)
+
+    assert "| Torpor | 200 |" in report.text
+    assert all(bar.figure > 0 for bar in report.bars)
+
+
+def test_the_benchmark_of_pushes_runs() -> None:
+    """The benchmark of the push endpoint needs no server but its own two, and reports a table and its bars."""
+    report = importlib.import_module("benchmarks.push").run(SMALL)
+
+    assert report.text.startswith("| ")
+    assert all(bar.figure > 0 for bar in report.bars)
+
+
+def test_the_benchmark_of_http_runs() -> None:
+    """The benchmark of routes starts both servers, and reports a table and its bars."""
+    report = importlib.import_module("benchmarks.http").run(SMALL)
+
+    assert report.text.count("|") > 20
+    assert all(bar.figure > 0 for bar in report.bars)
+
+
 def test_what_was_measured_is_kept_beside_the_rest(tmp_path: Path) -> None:
     """A new result takes the place of the one before, and the other benchmarks' results stay."""
     for name, figure in (("one", 1.0), ("two", 2.0), ("one", 3.0)):

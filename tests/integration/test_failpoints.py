@@ -19,12 +19,12 @@ from torpor import Event, Message, Retry, Service, Tx
 from torpor.adapters.postgres.store import PostgresStore
 from torpor.adapters.system.clock import SystemClock
 from torpor.kernel.message import Delivery
+from torpor.runtime.attempts import Work
 from torpor.runtime.binding import bind
 from torpor.runtime.context import Context, Health
 from torpor.runtime.ids import new_id
 from torpor.runtime.metrics import Metrics
 from torpor.runtime.tx import Envelope
-from torpor.runtime.attempts import Work
 from torpor.runtime.unit import Units
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
+import nats
 import pytest
 
 from tests.integration.test_nats import Proxy, outage
@@ -36,7 +37,7 @@ from torpor.adapters.nats.options import JetStreamOptions
 from torpor.ports.consumer import Subscription
 
 async def main() -> None:
-    broker = JetStreamBroker(JetStreamOptions(servers=sys.argv[1], ack_wait=60.0))
+    broker = JetStreamBroker(JetStreamOptions(servers=sys.argv[1], ack_wait=60.0, pin_timeout=float(sys.argv[3])))
     await broker.start()
     subscription = Subscription(sys.argv[2], "group")
     await broker.declare([sys.argv[2]], [subscription])
@@ -74,14 +75,13 @@ class Worker:
 
 
 @pytest.fixture
-async def work(nats_server: EmbeddedNats, topic: str) -> AsyncIterator[Callable[[], Awaitable[Worker]]]:
+async def work(nats_server: EmbeddedNats, topic: str) -> AsyncIterator[Callable[..., Awaitable[Worker]]]:
     """Starts processes of one group."""
     workers: list[Worker] = []
 
-    async def work() -> Worker:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", WORKER, nats_server.url, topic, stdout=asyncio.subprocess.PIPE
-        )
+    async def work(pin_timeout: float = 3.0) -> Worker:
+        arguments = (sys.executable, "-c", WORKER, nats_server.url, topic, str(pin_timeout))
+        process = await asyncio.create_subprocess_exec(*arguments, stdout=asyncio.subprocess.PIPE)
         assert process.stdout
         assert await process.stdout.readline() == b"up\n"
         workers.append(Worker(process))
@@ -154,6 +154,27 @@ async def test_what_a_killed_process_held_comes_without_anything_newer(
 
     assert seen == list(range(seen[0], 200))
     assert seen[0] <= worker.given[-1] + 1
+
+
+async def test_a_killed_process_is_not_waited_for(
+    nats_server: EmbeddedNats, connect: Connect, topic: str, work: Callable[..., Awaitable[Worker]]
+) -> None:
+    """The connection of a process that is killed ends, which those who stand by notice long before the pin timeout."""
+    broker = await connect(nats_server)
+    observer = await nats.connect(nats_server.url)
+    answers = await observer.subscribe("_INBOX.*.*")
+    workers = [await work(pin_timeout=120.0) for _ in range(3)]
+    await broker.publish(counted(topic, range(1)))
+    async with asyncio.timeout(DEADLINE):
+        first = await first_to_have(workers, 0)
+        saw: set[str] = set()
+        while len(saw) < len(workers) - 1:
+            answered = (await answers.next_msg(DEADLINE)).subject
+            saw |= {answered} if ".present-" in answered else set()
+        await observer.close()
+        await first.end()
+        await broker.publish(counted(topic, range(1, 2)))
+        assert await first_to_have(workers, 1) is not first
 
 
 async def test_what_is_in_hand_is_not_handed_out_twice(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from torpor.adapters.memory.broker import MemoryBroker
@@ -11,6 +12,8 @@ from torpor.features.redrive import Redriver
 from torpor.features.relay import Relay
 from torpor.ports.outbox import LogEntry
 from torpor.ports.unit import Admission
+from torpor.runtime.host import Host
+from torpor.runtime.receiver import Verdict
 from torpor.testing.simulation import Parts
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from torpor.ports.clock import Clock
     from torpor.ports.consumer import Consumer, Subscription
     from torpor.ports.outbox import OutboxLog
-    from torpor.runtime.host import Duty, Host
+    from torpor.runtime.host import Duty
     from torpor.runtime.plan import Plan
 
 
@@ -128,6 +131,7 @@ class HastyConsumer:
         self.acknowledge = inner.acknowledge
         self.release = inner.release
         self.stop = inner.stop
+        self.progress = inner.progress
 
     async def fetch(self, limit: int) -> Sequence[Delivery]:
         deliveries = await self._inner.fetch(limit)
@@ -213,3 +217,17 @@ def hasty() -> Parts:
         return HastyBroker(hub)
 
     return Parts(broker=broker)
+
+
+class HastyHost(Host):
+    """A host that says a push is done when it has come."""
+
+    async def receive(self, handler: str, arrivals: Sequence[tuple[Message, str | None]]) -> Verdict:
+        asyncio.ensure_future(super().receive(handler, arrivals))  # noqa: RUF006  # nobody waits for it: the fault
+        await asyncio.sleep(0)
+        return Verdict.DONE
+
+
+def answering_at_once() -> Parts:
+    """Hosts that answer a push before it is committed."""
+    return Parts(host=HastyHost)

@@ -15,6 +15,7 @@ SEEDS = range(200)
     [
         pytest.param(mutants.storing(unit=mutants.ForgetfulUnit), ledger.ONE_EFFECT, id="no inbox"),
         pytest.param(mutants.hasty(), ledger.ONE_EFFECT, id="acknowledged before the commit"),
+        pytest.param(mutants.answering_at_once(), ledger.ONE_EFFECT, id="a push answered before the commit"),
         pytest.param(mutants.storing(unit=mutants.GenerousUnit), ledger.ONE_EFFECT, id="a claim that everybody wins"),
         pytest.param(mutants.storing(unit=mutants.HastyTimerUnit), ledger.FIRED, id="timers before the commit"),
         pytest.param(mutants.storing(unit=mutants.HastyUnit), ledger.PUBLISHED, id="outbox rows before the commit"),

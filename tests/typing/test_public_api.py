@@ -6,6 +6,7 @@ from typing import Annotated, Any, assert_type
 import msgspec
 
 from torpor import (
+    Ask,
     Depends,
     Event,
     Idempotent,
@@ -13,6 +14,7 @@ from torpor import (
     Park,
     PayloadCodec,
     Raw,
+    Request,
     Retry,
     Router,
     Service,
@@ -76,6 +78,34 @@ async def watch(event: Tick, tx: Tx) -> Tick | None:
     return Tick("x")
 
 
+class GetPrice(Request[int | None], topic="prices"):
+    sku: str
+
+
+class Ring(Request[None], topic="bells", version=2, upcasts={1: newer}):
+    pass
+
+
+class Seen(Event, topic="seen", durable=False):
+    id: str
+
+
+@service.answer(GetPrice)
+async def price(request: GetPrice, tx: Tx) -> int | None:
+    tx.publish(Seen(id=request.sku))
+    return None
+
+
+@router.answer(Ring, concurrency=4, name="ring", publishes=[Seen])
+async def ring(request: Ring) -> None: ...
+
+
+@service.on(Seen)
+async def look(event: Seen, ask: Ask) -> None:
+    assert_type(await ask(GetPrice(sku=event.id)), int | None)
+    assert_type(await ask(Ring(), timeout=1), None)
+
+
 @router.get("/{id}", status_code=200)
 async def show(id: str, transactions: Transactions) -> str:
     async with transactions() as tx:
@@ -93,5 +123,7 @@ def test_decorators_keep_the_type_of_a_handler() -> None:
     """A decorated handler has the type it was written with, so that a test calls it as it is."""
     expected: Callable[[str, Transactions], Coroutine[Any, Any, str]] = show
     assert expected is show
+    answers: Callable[[GetPrice, Tx], Coroutine[Any, Any, int | None]] = price
+    assert answers is price
     assert_type(new_id(), str)
     assert_type(Placed(id="1").id, str)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # `typing` is imported after the port is open
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -12,14 +12,8 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the process's exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["run"]:
-        from torpor.cli.production import run
-
-        return run(arguments[1:])
-    if arguments[:1] == ["keeper"]:
-        from torpor.cli.production import keep
-
-        return keep(arguments[1:])
+    if arguments[:1] in (["run"], ["keeper"]):
+        return _serve(arguments[0], arguments[1:])
     if arguments[:1] == ["serve-dev"]:
         from torpor.cli.worker import work
 
@@ -27,3 +21,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     from torpor.cli.application import execute
 
     return execute(arguments)
+
+
+def _serve(command: str, argv: Sequence[str]) -> int:
+    import gc
+    import os
+
+    from torpor.cli.door import open_door
+
+    gc.disable()  # loading makes much that stays and little garbage
+    door = open_door(argv, os.environ)
+    from torpor.cli.production import keep, run
+
+    return run(argv, door) if command == "run" else keep(argv, door)

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from torpor.cli.arguments import AppDir, Places, services_at
+from torpor.cli.bench import bench
 from torpor.cli.failures import USAGE, tell
 from torpor.cli.operations import parked
 from torpor.cli.outbox import outbox
+from torpor.cli.topics import topics
 from torpor.kernel.errors import ConfigurationError, TorporError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from torpor.runtime.service import Service
 
 app = typer.Typer(
     name="torpor",
@@ -27,12 +28,8 @@ app = typer.Typer(
 )
 app.add_typer(parked, name="parked")
 app.add_typer(outbox, name="outbox")
-
-Places = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[PATH | MODULE:SERVICE]...", help="Folders, files, or variables in modules (here: .)."),
-]
-AppDir = Annotated[Path, typer.Option(help="Where the modules of MODULE:SERVICE are.")]
+app.add_typer(bench, name="bench")
+app.add_typer(topics, name="topics")
 
 
 def execute(arguments: Sequence[str]) -> int:
@@ -117,17 +114,35 @@ def check(
 ) -> None:
     """Find the mistakes of services without running them, and what a change of their contracts breaks."""
     from torpor.assembly import plans_of
+    from torpor.cli.check import unguarded
+    from torpor.runtime.topology import topology_of
 
     try:
-        plans = plans_of(_services(places, app_dir))
+        plans = plans_of(services_at(places, app_dir))
     except ConfigurationError as error:
         tell(error)
         raise typer.Exit(1) from error
+    for note in topology_of(plans).notes():
+        print(f"note: {note}")
+    if unsaid := unguarded(plans):
+        tell(ConfigurationError(unsaid))
+        raise typer.Exit(1)
     print(f"{_counted(len(plans), 'service')}, {_counted(sum(len(p.handlers) for p in plans), 'handler')}: all good")
     if against or write:
         from torpor.cli.check import check_contracts
 
         raise typer.Exit(0 if check_contracts(plans, against=against, write=write) else 1)
+
+
+@app.command()
+def key() -> None:
+    """Make an API key for a client, and the hash of it for `ApiKeys`."""
+    import hashlib
+    import secrets
+
+    made = secrets.token_urlsafe(32)
+    print(f"key   {made}  (for the client; it is shown once)")
+    print(f"hash  {hashlib.sha256(made.encode()).hexdigest()}  (for ApiKeys)")
 
 
 @app.command()
@@ -142,7 +157,7 @@ def topology(
     from torpor.assembly import plans_of
     from torpor.runtime.topology import topology_of
 
-    found = topology_of(plans_of(_services(places, app_dir)))
+    found = topology_of(plans_of(services_at(places, app_dir)))
     if form == "json":
         import json
 
@@ -156,11 +171,29 @@ def topology(
 
 
 @app.command()
+def asyncapi(
+    places: Places = None,
+    form: Annotated[str | None, typer.Option("--format", help="json or yaml (by the name of --out).")] = None,
+    out: Annotated[Path | None, typer.Option(help="The file to write, instead of printing.")] = None,
+    title: Annotated[str | None, typer.Option(help="The document's title (the services' names).")] = None,
+    app_dir: AppDir = Path(),
+) -> None:
+    """Write the AsyncAPI document of what services publish and listen to."""
+    from torpor.cli.asyncapi import form_of, written
+
+    text = written(services_at(places, app_dir), form_of(form, out), title)
+    if out is None:
+        print(text, end="")
+    else:
+        out.write_text(text, encoding="utf-8")
+
+
+@app.command()
 def migrate(places: Places = None, app_dir: AppDir = Path()) -> None:
     """Bring the databases of TORPOR_DATABASE_URL up to date."""
     from torpor.cli.databases import migrate as migrated
 
-    for service, applied in migrated(_services(places, app_dir)).items():
+    for service, applied in migrated(services_at(places, app_dir)).items():
         print(f"{service}: {', '.join(applied) if applied else 'up to date'}")
 
 
@@ -179,12 +212,6 @@ def demo(
 def version() -> None:
     """Print the version."""
     _print_version()
-
-
-def _services(places: Sequence[str] | None, app_dir: Path) -> list[Service]:
-    from torpor.cli.discovery import find, load
-
-    return load(find(places or ["."], app_dir=app_dir))
 
 
 def _counted(count: int, noun: str) -> str:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from torpor.contract.compatibility import Change, changes
-from torpor.contract.shapes import shape_of
+from torpor.contract.shapes import answer_shape, shape_of
 from torpor.kernel.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -37,12 +37,32 @@ def check_contracts(plans: Sequence[Plan], *, against: Path | None, write: Path 
     return not breaking or (write is not None and against == write)
 
 
+def unguarded(plans: Sequence[Plan]) -> list[str]:
+    """The routes of which nobody has said who may call them."""
+    return [
+        f"Handler {binding.handled.name!r} ({binding.handled.location}) answers {binding.method} {binding.path}, and "
+        "does not say who may call it. Give it auth=, or public=True when anybody may; a service or a router may say "
+        "it for all of theirs."
+        for plan in plans
+        for binding in plan.routes
+        if not binding.access.is_said
+    ] + [
+        f"Handler {binding.handled.name!r} ({binding.handled.location}) takes WebSockets at {binding.path}, and does "
+        "not say who may connect. Give it auth=, or public=True when anybody may."
+        for plan in plans
+        for binding in plan.sockets
+        if not binding.access.is_said
+    ]
+
+
 def shapes_of(plans: Sequence[Plan]) -> dict[str, dict[str, Shape]]:
     """The contracts of services, by service and by the name of the class. Raises ConfigurationError."""
     found: dict[str, dict[str, Shape]] = {}
     problems = []
     for plan in sorted(plans, key=lambda plan: plan.name):
-        published, handled = set(plan.published), {binding.contract for binding in plan.subscribers}
+        handled = {binding.contract for binding in (*plan.subscribers, *plan.listeners)}
+        handled.update(answerer.contract for answerer in plan.answerers)
+        published = {*plan.published, *plan.asked}
         shapes = found.setdefault(plan.name, {})
         for contract in sorted(published | handled, key=lambda contract: contract.__name__):
             if contract.__name__ in shapes:
@@ -50,7 +70,11 @@ def shapes_of(plans: Sequence[Plan]) -> dict[str, dict[str, Shape]]:
                     f"Service {plan.name!r} has two contracts named {contract.__name__!r}, which one file cannot tell "
                     "apart. Rename one class; its type and topic stay as they are."
                 )
-            shapes[contract.__name__] = shape_of(contract, publishes=contract in published, handles=contract in handled)
+            is_asked, is_answered = contract in published, contract in handled
+            shapes[contract.__name__] = shape_of(contract, publishes=is_asked, handles=is_answered)
+            if contract.__torpor_is_request__:
+                answer = answer_shape(contract, publishes=is_answered, handles=is_asked)
+                shapes[f"{contract.__name__} (answer)"] = answer
     if problems:
         raise ConfigurationError(problems)
     return found

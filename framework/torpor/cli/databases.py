@@ -40,7 +40,9 @@ def find_databases(
     services: Sequence[str] | None, data: Path, environ: Mapping[str, str] = os.environ
 ) -> list[Database]:
     """The databases of the named services, or of all that can be found without a name."""
-    url = environ.get("TORPOR_DATABASE_URL") or _left_in(data)
+    from torpor.runtime.settings import find_url
+
+    url = find_url(environ, "TORPOR_DATABASE_URL") or _left_in(data)
     if services is None:
         return _found(url)
     return [Database(service, url) for service in services]

@@ -44,17 +44,18 @@ def environment_of(plan: Development, environ: Mapping[str, str]) -> dict[str, s
     """The worker's environment: what is set stays, and the rest is made to need nothing installed."""
     databases = f"sqlite:///{quote(str(plan.data))}/{{service}}.db"
     defaults = {
-        "TORPOR_DATABASE_URL": databases,
         "TORPOR_LOG_FORMAT": "console",
         "TORPOR_DRAIN_SECONDS": _DRAIN_SECONDS,
     }
+    if not environ.get("TORPOR_DATABASE_URL_FILE"):
+        defaults["TORPOR_DATABASE_URL"] = databases
     address = {"TORPOR_HTTP_HOST": plan.host, "TORPOR_HTTP_PORT": str(plan.port)}
     return {**environ, **{name: environ.get(name) or value for name, value in defaults.items()}, **address}
 
 
 def broker_of(plan: Development, environ: Mapping[str, str]) -> EmbeddedNats | None:
     """The embedded broker, not yet started; None when the environment names another."""
-    if environ.get("TORPOR_BROKER_URL"):
+    if environ.get("TORPOR_BROKER_URL") or environ.get("TORPOR_BROKER_URL_FILE"):
         return None
     from torpor.adapters.nats.embedded import EmbeddedNats
 

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torpor.cli.frames import short_traceback, shown_path, user_frames
 from torpor.kernel.errors import ConfigurationError, TorporError, did_you_mean
 
 if TYPE_CHECKING:
@@ -111,6 +110,8 @@ def _in_path(path: Path, word: str) -> list[Target]:
 
 def _target_of(file: Path) -> Target:
     """The module that a file is, seen from the first folder above it that is no package."""
+    from torpor.cli.frames import shown_path
+
     parts = [] if file.name == "__init__.py" else [file.stem]
     folder = file.parent
     if file.name == ENTRY:
@@ -133,6 +134,8 @@ def _loaded(target: Target) -> list[Service]:
         return [_picked(module, target)]
     found = _services_in(module)
     if not found:
+        from torpor.cli.frames import shown_path
+
         place = shown_path(str(target.file))
         raise ConfigurationError([f"{place} makes no Service. Write one: {target.module.split('.')[0]} = Service(…)"])
     return list(found.values())
@@ -172,6 +175,8 @@ def _missing(error: ModuleNotFoundError, target: Target) -> str:
 
 
 def _taken(target: Target, other: str | None) -> str:
+    from torpor.cli.frames import shown_path
+
     name = target.module.partition(".")[0]
     return (
         f"{shown_path(str(target.file))} cannot be imported as {target.module}: the name {name!r} is taken by "
@@ -205,6 +210,8 @@ def _services_in(module: ModuleType) -> dict[str, Service]:
 
 def _located(error: TorporError) -> list[str]:
     """The problems of an error that a module raised while it was imported, with the line that raised it."""
+    from torpor.cli.frames import shown_path, user_frames
+
     frames = user_frames(error)
     place = f"{shown_path(frames[-1].filename)}:{frames[-1].lineno}: " if frames else ""
     problems = error.problems if isinstance(error, ConfigurationError) else (str(error),)
@@ -212,6 +219,8 @@ def _located(error: TorporError) -> list[str]:
 
 
 def _indented(error: BaseException) -> str:
+    from torpor.cli.frames import short_traceback
+
     return "\n".join(f"     {line}" for line in short_traceback(error).splitlines())
 
 

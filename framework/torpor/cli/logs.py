@@ -9,8 +9,6 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, TextIO
 
-from torpor.cli.frames import short_traceback
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -60,6 +58,8 @@ class ConsoleFormatter(logging.Formatter):
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         text = record.getMessage()
         if record.exc_info and record.exc_info[1]:
+            from torpor.cli.frames import short_traceback
+
             text += "\n" + short_traceback(record.exc_info[1])
         text = text.replace("\n", "\n" + " " * 11)
         if not self._is_coloured:

@@ -3,48 +3,83 @@ or reloaded."""
 
 from __future__ import annotations
 
-import argparse
-import gc
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torpor.cli.failures import USAGE, tell
 from torpor.kernel.errors import TorporError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Mapping, Sequence
 
     from torpor.assembly import Deployment
+    from torpor.cli.door import Door
     from torpor.runtime.settings import Settings
 
+_OPTIONS = ("--app-dir", "--host", "--port")
 
-def run(argv: Sequence[str]) -> int:
+
+class Options:
+    """What is given on the command line."""
+
+    __slots__ = ("app_dir", "host", "port", "services")
+
+    def __init__(
+        self, services: Sequence[str], *, app_dir: str | None = None, host: str | None = None, port: str | None = None
+    ) -> None:
+        self.services = list(services)
+        self.app_dir = Path(app_dir or "")
+        self.host = host
+        self.port = None if port is None else int(port)
+
+
+def run(argv: Sequence[str], door: Door | None = None) -> int:
     """Serves until a signal; returns the process's exit code."""
-    return _serve(parser(), argv)
+    return _serve(options_of(argv) or parser().parse_args(argv), door)
 
 
-def keep(argv: Sequence[str]) -> int:
+def keep(argv: Sequence[str], door: Door | None = None) -> int:
     """Does the keeper's duties until a signal; returns the process's exit code."""
-    return _serve(keeper_parser(), argv, is_keeper=True)
+    return _serve(options_of(argv) or keeper_parser().parse_args(argv), door, is_keeper=True)
 
 
-def _serve(words: argparse.ArgumentParser, argv: Sequence[str], *, is_keeper: bool = False) -> int:
-    options = words.parse_args(argv)
-    gc.disable()  # loading makes much that stays and little garbage
+def _serve(options: Options | argparse.Namespace, door: Door | None, *, is_keeper: bool = False) -> int:
     try:
         settings, deployment = prepare(options, os.environ, is_keeper=is_keeper)
         from torpor.cli.serving import serve
 
-        serve(deployment, settings)
+        serve(deployment, settings, door)
     except TorporError as error:
+        from torpor.cli.failures import USAGE, tell
+
         tell(error)
         return USAGE
     return 0
 
 
+def options_of(argv: Sequence[str]) -> Options | None:
+    """The options, read by hand; None when they are not plain, so that argparse may tell what is wrong or asked."""
+    services: list[str] = []
+    given: dict[str, str] = {}
+    words = iter(argv)
+    for word in words:
+        if not word.startswith("-"):
+            services.append(word)
+            continue
+        name, mark, value = word.partition("=")
+        if not mark:
+            value = next(words, "")
+        if name not in _OPTIONS or not value or value.startswith("-"):
+            return None
+        given[name.removeprefix("--").replace("-", "_")] = value
+    if not services or not given.get("port", "0").isdecimal():
+        return None
+    return Options(services, **given)
+
+
 def prepare(
-    options: argparse.Namespace, environ: Mapping[str, str], *, is_keeper: bool = False
+    options: Options | argparse.Namespace, environ: Mapping[str, str], *, is_keeper: bool = False
 ) -> tuple[Settings, Deployment]:
     """Loads and binds the services and checks the settings; opens nothing."""
     from torpor.cli.logs import configure
@@ -80,11 +115,15 @@ def keeper_parser() -> argparse.ArgumentParser:
 
 
 def _parser(command: str, description: str) -> argparse.ArgumentParser:
+    import argparse
+
     made = argparse.ArgumentParser(
         prog=f"torpor {command}",
         description=description,
-        epilog="Settings: TORPOR_BROKER_URL, TORPOR_DATABASE_URL, TORPOR_HTTP_HOST, TORPOR_HTTP_PORT, "
-        "TORPOR_HTTP_BODY_LIMIT, TORPOR_DRAIN_SECONDS, TORPOR_REPLAY_SECONDS, TORPOR_LOG_LEVEL, TORPOR_LOG_FORMAT.",
+        epilog="Settings: TORPOR_BROKER_URL, TORPOR_DATABASE_URL, TORPOR_DELIVERY, TORPOR_HTTP_HOST, "
+        "TORPOR_HTTP_PORT, TORPOR_HTTP_BODY_LIMIT, TORPOR_DRAIN_SECONDS, TORPOR_REPLAY_SECONDS, TORPOR_STUCK_SECONDS, "
+        "TORPOR_LOG_LEVEL, "
+        "TORPOR_LOG_FORMAT.",
     )
     made.add_argument("services", nargs="+", metavar="MODULE:SERVICE", help="such as orders.service:orders")
     made.add_argument("--app-dir", type=Path, default=Path(), help="where the modules are (the working directory)")

@@ -13,11 +13,13 @@ from rich.text import Text
 
 from torpor.cli.frames import shown_path
 from torpor.cli.samples import curl
+from torpor.kernel.difference import shown
 from torpor.runtime.settings import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from torpor.kernel.difference import Step
     from torpor.kernel.message import ParkedMessage
     from torpor.runtime.plan import Handled, Plan, RouteBinding
     from torpor.runtime.settings import Settings
@@ -52,6 +54,13 @@ def print_topology(topology: Topology) -> None:
         contracts = sorted(contract.__name__ for contract in use.contracts)
         topics.add_row(use.name, *("\n".join(names) for names in (contracts, use.publishers, use.listeners)))
     console.print(topics)
+    if topology.requests:
+        requests = _table("requests", "contracts", "asked by", "answered by")
+        for request in sorted(topology.requests.values(), key=lambda use: use.name):
+            contracts = sorted(contract.__name__ for contract in request.contracts)
+            ends = (contracts, sorted(request.askers), sorted(request.answerers) or ["nobody here"])
+            requests.add_row(request.name, *("\n".join(names) for names in ends))
+        console.print(requests)
 
 
 def print_parked(rows: Iterable[tuple[str, ParkedMessage]]) -> None:
@@ -73,6 +82,25 @@ def print_logs(rows: Iterable[tuple[str, Sequence[str]]]) -> None:
     _console().print(table)
 
 
+def print_steps(steps: Iterable[Step], *, to_stderr: bool = False) -> None:
+    """What differs between topics as they are wished and as they are."""
+    table = _table("", "topic", "what", "is", "wished", "")
+    for step in steps:
+        cells = (step.kind, step.topic.name, *_what(step), step.note)
+        table.add_row(*(Text(cell) for cell in cells))
+    _console(stderr=to_stderr).print(table)
+
+
+def _what(step: Step) -> tuple[str, str, str]:
+    if step.group is not None:
+        return f"group {step.group}", "not begun", ""
+    if step.setting is None:
+        wished = ", ".join(f"{name} {shown(name, value)}" for name, value in step.topic.settings().items())
+        return "topic", "missing", wished
+    found = "" if step.found is None and not step.is_possible else shown(step.setting, step.found)
+    return step.setting, found, shown(step.setting, step.wished)
+
+
 def services_table(plans: Sequence[Plan]) -> Table:
     """Each service's bindings: what they handle, and what they publish."""
     table = _table("service", "handler", "handles", "publishes")
@@ -89,10 +117,12 @@ def _bindings(plan: Plan) -> list[tuple[Handled, Text]]:
     routes = [(route.handled, Text(f"{route.method} {route.path}", "cyan")) for route in plan.routes]
     topics = [
         (sub.handled, Text(f"{sub.topic} ← {sub.group}" if sub.group != plan.name else sub.topic, "green"))
-        for sub in plan.subscribers
+        for sub in (*plan.subscribers, *plan.listeners)
     ]
+    requests = [(answerer.handled, Text(f"{answerer.topic} ?", "green")) for answerer in plan.answerers]
     ticks = [(ticker.handled, Text(repr(ticker.schedule), "yellow")) for ticker in plan.tickers]
-    return [*routes, *topics, *ticks]
+    sockets = [(socket.handled, Text(f"WebSocket {socket.path}", "cyan")) for socket in plan.sockets]
+    return [*routes, *sockets, *topics, *requests, *ticks]
 
 
 def _published(handled: Handled) -> Text:

@@ -13,25 +13,29 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Coroutine, Sequence
 
+    from torpor.adapters.http.lean import LeanServer
     from torpor.adapters.http.server import HttpServer
     from torpor.assembly import Deployment
+    from torpor.cli.door import Door
     from torpor.runtime.settings import Settings
 
     Announce = Callable[[Deployment, int], None]
 
 _CHECK_EVERY = 0.02
+_LOADING = 5.0  # seconds after which a service that is not up yet is no longer taken for loading
 _LAST_WORDS = 0.2  # seconds that each step of a drain has, even when the time is over
 
 
-def serve(deployment: Deployment, settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once."""
+def serve(deployment: Deployment, settings: Settings, door: Door | None = None) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once. Whoever waits at a door
+    is served first."""
 
     def announce(deployment: Deployment, port: int) -> None:
         names = ", ".join(plan.name for plan in deployment.plans)
         logging.getLogger("torpor").info("ready on %s, port %d: %s", settings.http_host, port, names)
 
-    serving = _Serving(deployment, settings, announce=announce)
-    _run(serving.run([signal.SIGTERM, signal.SIGINT]))
+    serving = _Serving(deployment, settings, door=door, announce=announce)
+    _run(deployment, serving.run([signal.SIGTERM, signal.SIGINT]))
 
 
 def serve_in_development(
@@ -42,7 +46,7 @@ def serve_in_development(
     `announce` is called once they are, with the port.
     """
     serving = _Serving(deployment, settings, listener=listener, announce=announce)
-    _run(serving.run([signal.SIGTERM], is_migrating=True))
+    _run(deployment, serving.run([signal.SIGTERM], is_migrating=True))
     return serving.was_ready
 
 
@@ -53,47 +57,72 @@ class _Serving:
         settings: Settings,
         *,
         listener: socket.socket | None = None,
+        door: Door | None = None,
         announce: Announce | None = None,
     ) -> None:
         self.deployment = deployment
         self.settings = settings
         self.listener = listener
+        self.door = door
         self.announce = announce
         self.was_ready = False
         self.stopping = asyncio.Event()
 
     async def run(self, signals: Sequence[signal.Signals], *, is_migrating: bool = False) -> None:
-        from torpor.adapters.http.server import HttpServer
-
         for number in signals:
             asyncio.get_running_loop().add_signal_handler(number, self._stop, number)
         if is_migrating:
             await self.deployment.migrate()
-        settings = self.settings
-        server = HttpServer(self.deployment.app, settings.http_host, settings.http_port, listener=self.listener)
-        await server.start()
+        early = self._early()
+        server = self._server()
+        await server.start(early)
         try:
             await self.deployment.start()
-            gc.freeze()
-            gc.enable()
             await self._until_stopped(server)
         finally:
             await self._drain(server)
 
-    async def _until_stopped(self, server: HttpServer) -> None:
+    def _early(self) -> list[socket.socket]:
+        """Those who came before the server."""
+        if self.door is None:
+            return []
+        import socket
+
+        listener, early = self.door.leave()
+        self.listener = socket.socket(fileno=listener)
+        return [socket.socket(fileno=number) for number in early]
+
+    def _server(self) -> HttpServer | LeanServer:
+        """FastAPI's server for those who have routes; the others need far less."""
+        settings, listener = self.settings, self.listener
+        address = settings.http_host, settings.http_port
+        if has_routes(self.deployment):
+            from torpor.adapters.http.server import HttpServer
+
+            return HttpServer(self.deployment.app, *address, listener=listener, sockets=self.deployment.sockets)
+        from torpor.adapters.http.lean import LeanServer
+        from torpor.assembly import answerer_of
+
+        return LeanServer(answerer_of(self.deployment), *address, body_limit=settings.body_limit, listener=listener)
+
+    async def _until_stopped(self, server: HttpServer | LeanServer) -> None:
         watching = asyncio.create_task(self._watch(server))
         await self.stopping.wait()
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
 
-    async def _watch(self, server: HttpServer) -> None:
-        while not all(host.is_ready for host in self.deployment.hosts):  # noqa: ASYNC110  # a host tells no event
+    async def _watch(self, server: HttpServer | LeanServer) -> None:
+        for host in self.deployment.hosts:
+            await host.clock.wait(host.health.known, _LOADING)
+        gc.freeze()  # what is loaded stays, and need not be looked through
+        gc.enable()
+        while not all(host.is_ready for host in self.deployment.hosts):  # noqa: ASYNC110  # it may go and come
             await asyncio.sleep(_CHECK_EVERY)
         self.was_ready = True
         if self.announce is not None:
             self.announce(self.deployment, server.port)
 
-    async def _drain(self, server: HttpServer) -> None:
+    async def _drain(self, server: HttpServer | LeanServer) -> None:
         """Takes no message more, and readiness says so; requests under way are answered; then the services drain."""
         time = asyncio.get_running_loop().time
         deadline = time() + self.settings.drain_seconds
@@ -114,9 +143,17 @@ class _Serving:
         self.stopping.set()
 
 
-def _run(main: Coroutine[Any, Any, None]) -> None:
-    """Runs on uvloop where it is installed."""
-    from uvicorn.loops.auto import auto_loop_factory
+def has_routes(deployment: Deployment) -> bool:
+    """Whether anything but events and the platform's questions is answered."""
+    return any(plan.routes or plan.sockets for plan in deployment.plans)
 
-    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+
+def _run(deployment: Deployment, main: Coroutine[Any, Any, None]) -> None:
+    """Runs; with routes on uvloop, where it is installed."""
+    factory = None
+    if has_routes(deployment):
+        from uvicorn.loops.auto import auto_loop_factory
+
+        factory = auto_loop_factory()
+    with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main)

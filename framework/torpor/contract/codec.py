@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from pydantic import ValidationError
 
 from torpor.contract.payload import VERSION, content_type_of
 from torpor.kernel.errors import DecodeError, TorporError
@@ -50,7 +49,9 @@ def decode(cls: type[C], message: Message) -> C:
             plain: C = declared.__pydantic_validator__.validate_json(message.data)
             return plain
         return _decoded(cls, message)
-    except ValidationError as error:
+    except ValueError as error:
+        if not _is_of_pydantic(error):
+            raise
         raise DecodeError(f"{cls.__name__} does not fit: {_told(error)}") from error
 
 
@@ -107,18 +108,24 @@ def _decoded(cls: type[C], message: Message) -> C:
             plain: C = declared.__pydantic_validator__.validate_json(data)
             return plain
         read: C = codec.decode(cls, data, message.attributes.get("dataschema"))
-    except (TorporError, ValidationError):
+    except TorporError:
         raise
     except Exception as error:
-        if codec is None:
+        if codec is None or _is_of_pydantic(error):
             raise
         raise DecodeError(f"{cls.__name__} does not fit: {str(error) or type(error).__name__}.") from error
     return read
 
 
-def _told(error: ValidationError) -> str:
+def _is_of_pydantic(error: Exception) -> bool:
+    """Whether an error is pydantic's, found out without importing it: what it has not raised may not need it."""
+    pydantic = sys.modules.get("pydantic_core")
+    return pydantic is not None and isinstance(error, pydantic.ValidationError)
+
+
+def _told(error: Any) -> str:
     """The first few mistakes, without the values: a payload may hold what no log should."""
-    mistakes = error.errors(include_url=False, include_input=False, include_context=False)
+    mistakes: list[dict[str, Any]] = error.errors(include_url=False, include_input=False, include_context=False)
     told = [f"{'.'.join(str(part) for part in m['loc']) or 'payload'}: {m['msg']}" for m in mistakes[:_SHOWN]]
     more = len(mistakes) - len(told)
     return "; ".join(told) + (f"; and {more} more" if more > 0 else "")

@@ -1,23 +1,17 @@
-"""Events and commands: the typed contracts of a payload. The class owns its topic and its key."""
+"""Events and commands that are pydantic models. The class owns its topic and its key."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from torpor.contract.payload import STRUCTS, is_struct
-
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import TypeAlias
-
+    from torpor.contract.declaring import Upcast  # noqa: TC004  # of class variables, which pydantic leaves alone
     from torpor.ports.payload import PayloadCodec
 
-    Upcast: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
-
-C = TypeVar("C", bound="type[Any]")
+A = TypeVar("A")
 
 
 class Contract(BaseModel):
@@ -32,6 +26,8 @@ class Contract(BaseModel):
     __torpor_upcasts__: ClassVar[Mapping[int, Upcast]] = {}
     __torpor_codec__: ClassVar[Any] = None  # a PayloadCodec; None is pydantic's own JSON
     __torpor_is_command__: ClassVar[bool] = False
+    __torpor_is_request__: ClassVar[bool] = False
+    __torpor_durable__: ClassVar[bool] = True
     __torpor_is_plain__: ClassVar[bool] = True  # pydantic's JSON, in its first version
 
     def __init_subclass__(
@@ -43,11 +39,12 @@ class Contract(BaseModel):
         version: int | None = None,
         upcasts: Mapping[int, Upcast] | None = None,
         codec: PayloadCodec | None = None,
+        durable: bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init_subclass__(**kwargs)
         declared = {"topic": topic, "key": key, "type": type or topic, "version": version, "upcasts": upcasts}
-        for name, value in {**declared, "codec": codec}.items():
+        for name, value in {**declared, "codec": codec, "durable": durable}.items():
             if value is not None:
                 setattr(cls, f"__torpor_{name}__", value)
         cls.__torpor_is_plain__ = cls.__torpor_codec__ is None and cls.__torpor_version__ == 1
@@ -65,7 +62,8 @@ class Event(Contract):
     `topic` is where it is published. `key` names the field whose value orders it: events of one key are handled in
     the order in which they were committed. `type` is the CloudEvents type, the topic unless said. `version` rises
     when the payload changes so that old code cannot read it, and `upcasts` lead from each older version to the next.
-    `codec` writes another format than JSON.
+    `codec` writes another format than JSON. With `durable=False` it is fleeting: published after the commit, straight
+    to whoever listens at that moment, and never kept or repeated.
     """
 
 
@@ -75,67 +73,17 @@ class Command(Contract):
     __torpor_is_command__ = True
 
 
-def event(
-    *,
-    topic: str,
-    key: str | None = None,
-    type: str | None = None,
-    version: int = 1,
-    upcasts: Mapping[int, Upcast] | None = None,
-    codec: PayloadCodec | None = None,
-) -> Callable[[C], C]:
-    """Makes an event of a class that cannot be an `Event` itself, such as a `msgspec.Struct`.
+class Request(Contract, Generic[A]):
+    """A question to another service whose answer is waited for: `Request[int]` is answered with a number.
 
     ```python
-    import msgspec
-
-
-    @event(topic="ticks", key="symbol")
-    class Tick(msgspec.Struct, frozen=True):
-        symbol: str
-        price: float
+    class GetPrice(Request[int], topic="prices.get"):
+        sku: str
     ```
 
-    It says what `Event` says, and returns the class as it is.
+    One service answers it, by `answer`; who has an `Ask` asks it. It is delivered at most once, and kept nowhere: what
+    must be done, whoever is away, is a `Command`.
     """
 
-    def declare(cls: C) -> C:
-        chosen = codec or (STRUCTS if is_struct(cls) else None)
-        for name, value in {
-            "topic": topic,
-            "key": key,
-            "type": type or topic,
-            "version": version,
-            "upcasts": upcasts or {},
-            "codec": chosen,
-            "is_command": False,
-            "is_plain": chosen is None and version == 1,
-        }.items():
-            setattr(cls, f"__torpor_{name}__", value)
-        return cls
-
-    return declare
-
-
-def command(
-    *,
-    topic: str,
-    key: str | None = None,
-    type: str | None = None,
-    version: int = 1,
-    upcasts: Mapping[int, Upcast] | None = None,
-    codec: PayloadCodec | None = None,
-) -> Callable[[C], C]:
-    """Makes a command of a class that cannot be a `Command` itself; see `event`."""
-    as_event = event(topic=topic, key=key, type=type, version=version, upcasts=upcasts, codec=codec)
-
-    def declare(cls: C) -> C:
-        as_event(cls).__torpor_is_command__ = True
-        return cls
-
-    return declare
-
-
-def is_contract(value: object) -> bool:
-    """Whether a value is an event's or a command's class, declared either way, with a topic or without."""
-    return isinstance(value, type) and hasattr(value, "__torpor_topic__")
+    __torpor_is_request__ = True
+    __torpor_durable__ = False

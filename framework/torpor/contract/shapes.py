@@ -45,6 +45,25 @@ def shape_of(contract: type[Any], *, publishes: bool, handles: bool) -> Shape:
     )
 
 
+def answer_shape(request: type[Any], *, publishes: bool, handles: bool) -> Shape:
+    """The shape of what a request is answered with."""
+    from torpor.contract.answer import AnswerCodec, answer_of
+
+    codec = AnswerCodec(answer_of(request))
+    asked = shape_of(request, publishes=publishes, handles=handles)
+    return Shape(
+        publishes=publishes,
+        handles=handles,
+        topic=asked["topic"],
+        key=None,
+        type=f"{asked['type']}.answer",
+        content_type=codec.content_type,
+        version=1,
+        oldest=1,
+        schema=codec.schema(),
+    )
+
+
 def schema_of(contract: type[Any]) -> Mapping[str, Any] | None:
     """The JSON Schema of a contract's payload, or None when its codec has none."""
     codec: PayloadCodec | None = contract.__torpor_codec__

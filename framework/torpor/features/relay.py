@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 PARKED_AS = "outbox"  # the binding under which a message that the broker refuses is parked
 _BEHIND = "waits behind its key"
 _BATCH = 500
+_LARGEST_BATCH = 2_000  # of a backlog of small messages: each batch costs a commit
+_SMALL = 1_000  # bytes of a small message
 _DUE = 1_000
 _ALL = 100_000
+_REST_SECONDS = 1.0
 
 
 class Relay:
@@ -36,6 +39,7 @@ class Relay:
         self.lease = lease
         self.lease.join()
         self._rounds = Rounds("relay")
+        self._batch = _BATCH
         self._epoch = 0  # of what is known of the parked
         self._has_parked = False
         self._held: set[str] = set()
@@ -53,6 +57,10 @@ class Relay:
         """Wakes the relay when there is something to publish."""
         if rows.published:
             self._rounds.wake()
+
+    async def rest(self, host: Host) -> None:
+        """Returns once what was committed here is published, if it can be now and the lease is ours."""
+        await self._rounds.rest(host, _REST_SECONDS)
 
     def redrive(self, delivery: Delivery) -> None:
         """Looks at once for parked messages that are due again, under the lease."""
@@ -81,10 +89,11 @@ class Relay:
                     await self._learn(host, epoch)
                 if self._has_parked:
                     await self._take_back(host)
-                entries = await host.store.outbox.pending(_BATCH, epoch)
+                entries = await host.store.outbox.pending(self._batch, epoch)
                 if not entries:
                     break
                 await self._publish(host, entries, epoch)
+                self._batch = _next_batch(entries)
         except LeaseLost:
             self.lease.lose(epoch or 0)
             self._rounds.wake()
@@ -146,6 +155,12 @@ class Relay:
         key = row.message.key
         if key is not None and not await host.store.parking.list(ParkedQuery(binding=PARKED_AS, key=key), limit=1):
             self._held.discard(key)
+
+
+def _next_batch(entries: Sequence[LogEntry]) -> int:
+    """How many to read next: many after a full batch of small ones, so that no batch is large in bytes."""
+    size = sum(len(entry.message.data) for entry in entries)
+    return _LARGEST_BATCH if len(entries) >= _BATCH and size <= len(entries) * _SMALL else _BATCH
 
 
 def _is_ours(row: ParkedMessage) -> bool:

@@ -70,11 +70,30 @@ class CircuitOpen(TorporError):
         super().__init__(message)
 
 
+class CallFailed(TorporError):
+    """Another system was called over HTTP, and has not answered."""
+
+
 class TimedOut(TorporError, TimeoutError):
-    """A call took longer than its `Timeout` allows, and was cancelled."""
+    """A call took longer than its `Timeout` allows, and was cancelled; or a request was not answered in time, and it is
+    unknown whether it was handled."""
 
     def __init__(self, message: str, *, seconds: float) -> None:
         self.seconds = seconds
+        super().__init__(message)
+
+
+class NotAnswered(TorporError):
+    """A request has no answer, and will have none.
+
+    `code` is `nobody` (no process answers it), `failed` (the other handler raised), `undecodable` (the other side
+    cannot read the request), `unavailable` (its database is away, or it has too much to do), `oversized` (the answer is
+    too large for the broker) or `unreadable` (the answer does not fit). `request_id` stands in the other side's log.
+    """
+
+    def __init__(self, message: str, *, code: str, request_id: str) -> None:
+        self.code = code
+        self.request_id = request_id
         super().__init__(message)
 
 

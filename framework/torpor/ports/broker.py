@@ -13,13 +13,18 @@ if TYPE_CHECKING:
 
 
 class BrokerPromises:
-    """What an adapter promises; the conformance suite shows each, or skips what is not promised."""
+    """What an adapter promises; the conformance suite shows each, or skips what is not promised. That each key keeps
+    its order, and each group its place, is everybody's contract. Delays, transactions and the replay are the store's.
+    """
 
-    __slots__ = ("deduplicates", "is_persistent", "keeps_order", "redelivers")
+    __slots__ = ("deduplicates", "is_persistent", "keeps_order", "redelivers", "settles_each")
 
-    def __init__(self, *, keeps_order: bool, redelivers: bool, is_persistent: bool, deduplicates: bool) -> None:
+    def __init__(
+        self, *, keeps_order: bool, redelivers: bool, settles_each: bool, is_persistent: bool, deduplicates: bool
+    ) -> None:
         self.keeps_order = keeps_order  # messages of a topic are first delivered in the order of their publishing
         self.redelivers = redelivers  # what a dead or stopped consumer did not acknowledge comes again
+        self.settles_each = settles_each  # shared, only that comes again; else also what was settled behind it
         self.is_persistent = is_persistent  # acknowledged publishing outlives the broker's process
         self.deduplicates = deduplicates  # a message id published twice within the window is delivered once
 
@@ -27,7 +32,10 @@ class BrokerPromises:
 class Broker(Protocol):
     """A connection to one broker."""
 
-    promises: BrokerPromises
+    @property
+    def promises(self) -> BrokerPromises:
+        """What the adapter promises."""
+        ...
 
     async def start(self) -> None:
         """Connects. Raises BrokerUnavailable (the address named, no secret), and may be called again then."""

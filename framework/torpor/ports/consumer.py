@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torpor.kernel.message import Delivery
+    from torpor.kernel.progress import Progress
 
 
 class Subscription:
@@ -50,6 +51,11 @@ class Consumer(Protocol):
 
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         """Gives back deliveries that were not handled, to be delivered again soon."""
+        ...
+
+    async def progress(self) -> Progress:
+        """How far the group is in its topic, and this consumer in its share. Asks the broker, apart from the way of
+        the messages. Raises BrokerUnavailable."""
         ...
 
     async def stop(self) -> None:

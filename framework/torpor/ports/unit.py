@@ -26,7 +26,11 @@ class Unit(Protocol):
     """One open transaction. Not shared between tasks."""
 
     statements: Statements
-    requests: Requests
+
+    @property
+    def requests(self) -> Requests:
+        """The keys of requests, under which their answers are kept."""
+        ...
 
     async def admit(self, binding: str, messages: Sequence[Message], queue: str | None = None) -> Admission:
         """Enters the ids into the binding's inbox and tells which were not there, as the unit sees it. The messages

@@ -227,6 +227,7 @@ class Attempts:
             tx.publish(event)
         await tx.flush()
         effects.published += tx.published
+        effects.fleeting += tx.fleeting
         effects.timers += tx.timers
 
     def _check_order(self, failed: Sequence[Delivery], done: Iterable[Delivery]) -> None:

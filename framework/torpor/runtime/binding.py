@@ -8,27 +8,45 @@ from typing import TYPE_CHECKING, Any
 
 from torpor.contract.checks import problems_of
 from torpor.contract.codec import topic_of
+from torpor.kernel.auth import Auth
 from torpor.kernel.errors import ConfigurationError, did_you_mean
-from torpor.kernel.idempotent import Idempotent
 from torpor.runtime.injection import Inspector, location_of
-from torpor.runtime.plan import Handled, Plan, RouteBinding, SubscriberBinding, TickerBinding
-from torpor.runtime.policies import policies_of
-from torpor.runtime.publishing import named_in, returned
-from torpor.runtime.router import OnRoute, OnSchedule, OnTopic, RouteOptions, Router
+from torpor.runtime.plan import (
+    Access,
+    AnswererBinding,
+    Handled,
+    Plan,
+    RouteBinding,
+    SocketBinding,
+    SubscriberBinding,
+    TickerBinding,
+)
+from torpor.runtime.policies import fleeting_problems, misuse, policies_of
+from torpor.runtime.publishing import asked_in, named_in, returned
+from torpor.runtime.router import (
+    Declaration,
+    OnRequest,
+    OnRoute,
+    OnSchedule,
+    OnSocket,
+    OnTopic,
+    RouteOptions,
+    Router,
+    SocketOptions,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from torpor.contract.event import Contract
     from torpor.runtime.injection import Call
-    from torpor.runtime.router import Declaration
     from torpor.runtime.service import Service
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _TOPIC = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _LONGEST_TOPIC = 200
 _IN_PATH = re.compile(r"{([A-Za-z_]\w*)(?::\w+)?}")
-_OWN_OPTIONS = frozenset({"idempotency", "name", "publishes", "tags"})
+_OWN_OPTIONS = frozenset({"auth", "idempotency", "name", "public", "publishes", "rules", "tags"})
 
 
 def bind(service: Service) -> Plan:
@@ -43,7 +61,10 @@ class _Binder:
         self.subscribers: list[SubscriberBinding] = []
         self.routes: list[RouteBinding] = []
         self.tickers: list[TickerBinding] = []
-        self.lifespans: list[Callable[[], Any]] = [f for router, _, _ in _routers(service) for f in router.lifespans]
+        self.listeners: list[SubscriberBinding] = []
+        self.answerers: list[AnswererBinding] = []
+        self.sockets: list[SocketBinding] = []
+        self.lifespans: list[Callable[[], Any]] = [f for router, *_ in _routers(service) for f in router.lifespans]
         self.inspector = Inspector(self.lifespans, self.problems)
         self._taken: dict[tuple[str, ...], Handled] = {}
 
@@ -60,9 +81,17 @@ class _Binder:
                     f"Lifespan {name!r} ({where}) must be an async generator without parameters: "
                     "async def ...() -> AsyncIterator[T]: ... yield value"
                 )
-        for router, prefix, tags in _routers(self.service):
+        for router, prefix, tags, access in _routers(self.service):
+            if router.auth is not None and router.public:
+                self.problems.append(f"Router {prefix!r} of {self.service.name!r} has auth= and public=True. Drop one.")
             for declaration in router.declarations:
-                self._bind_one(declaration, prefix, tags)
+                self._bind_one(declaration, prefix, tags, access)
+        for handled in () if self.sockets else self._taken.values():
+            if handled.call.uses_sockets:
+                self.problems.append(
+                    f"Handler {handled.name!r} ({handled.location}) asks for Sockets, and {self.service.name!r} takes "
+                    "no WebSockets. Declare one with .socket(path)."
+                )
         if self.problems:
             raise ConfigurationError(self.problems)
         return Plan(
@@ -71,17 +100,24 @@ class _Binder:
             routes=self.routes,
             tickers=self.tickers,
             lifespans=self.lifespans,
+            listeners=self.listeners,
+            answerers=self.answerers,
+            sockets=self.sockets,
         )
 
-    def _bind_one(self, declaration: Declaration, prefix: str, tags: tuple[str, ...]) -> None:
+    def _bind_one(self, declaration: Declaration, prefix: str, tags: tuple[str, ...], access: Access) -> None:
         function, source = declaration.function, declaration.source
         if not inspect.iscoroutinefunction(function):
             self._tell(declaration, "is no coroutine. Declare it with `async def`; call blocking code in a thread.")
             return
         if isinstance(source, OnTopic):
             self._bind_topic(declaration, source)
+        elif isinstance(source, OnRequest):
+            self._bind_request(declaration, source)
         elif isinstance(source, OnRoute):
-            self._bind_route(declaration, source, prefix, tags)
+            self._bind_route(declaration, source, prefix, tags, access)
+        elif isinstance(source, OnSocket):
+            self._bind_socket(declaration, source, prefix, access)
         else:
             self._bind_schedule(declaration, source)
 
@@ -92,6 +128,8 @@ class _Binder:
         if not _NAME.fullmatch(group) and group != self.service.name:
             self._tell(declaration, f"has the group {group!r}. Use lower-case letters, digits, - and _.")
         policies, problems = policies_of(source.options)
+        is_fleeting = not getattr(contract, "__torpor_durable__", True)
+        problems += [*misuse(contract), *(fleeting_problems(source.options) if is_fleeting else ())]
         for problem in problems:
             self._tell(declaration, problem)
         is_batch = source.options.get("batch") is not None
@@ -105,9 +143,43 @@ class _Binder:
             handled, ("topic", topic, group), f"listens to {topic!r} twice in the group {group!r}",
             'A group handles a topic once. Remove one, or give it group="...".',
         )  # fmt: skip
-        self.subscribers.append(SubscriberBinding(handled, contract, topic=topic, group=group, policies=policies))
+        if is_fleeting:
+            self._refuse_step_key(declaration, call)
+        bindings = self.listeners if is_fleeting else self.subscribers
+        bindings.append(SubscriberBinding(handled, contract, topic=topic, group=group, policies=policies))
 
-    def _bind_route(self, declaration: Declaration, source: OnRoute, prefix: str, tags: tuple[str, ...]) -> None:
+    def _bind_request(self, declaration: Declaration, source: OnRequest) -> None:
+        from torpor.runtime.requests import answerer_problems
+
+        contract = source.contract
+        is_sound = self._check_contract(declaration, contract, is_handled=True)
+        call = self.inspector.inspect(declaration.function, payload=contract)
+        handled = self._handled(declaration, call, returns_events=False)
+        answer, problems = answerer_problems(source, call)
+        for problem in problems:
+            self._tell(declaration, problem)
+        self._refuse_step_key(declaration, call)
+        if not is_sound or problems:
+            return
+        topic = topic_of(contract)
+        self._take(
+            handled, ("request", topic), f"answers {contract.__name__} on {topic!r} twice",
+            "A service answers a request once. Remove one.",
+        )  # fmt: skip
+        self.answerers.append(
+            AnswererBinding(handled, contract, topic=topic, answer=answer, concurrency=source.concurrency)
+        )
+
+    def _refuse_step_key(self, declaration: Declaration, call: Call) -> None:
+        if call.uses_step_key:
+            self._tell(
+                declaration,
+                "asks for StepKey, and what it handles comes once at most: no key is ever needed again. Drop it.",
+            )
+
+    def _bind_route(
+        self, declaration: Declaration, source: OnRoute, prefix: str, tags: tuple[str, ...], access: Access
+    ) -> None:
         path = prefix + source.path
         call = self.inspector.inspect(declaration.function, is_route=True)
         handled = self._handled(declaration, call, returns_events=False)
@@ -138,8 +210,52 @@ class _Binder:
                 foreign=call.foreign,
                 returns=call.hints.get("return", inspect.Parameter.empty),
                 idempotency=source.options.get("idempotency"),
+                access=self._access(declaration, source, call, access),
             )
         )
+
+    def _bind_socket(self, declaration: Declaration, source: OnSocket, prefix: str, access: Access) -> None:
+        from torpor.runtime.socketing import socket_binding
+
+        path, options = prefix + source.path, source.options
+        said = OnRoute("GET", path, _access_of(options))
+        handled: list[Handled | None] = []
+        found: list[Access] = []
+        for function in (declaration.function, options.get("connect"), options.get("disconnect")):
+            if function is None:
+                handled.append(None)
+                continue
+            is_main = function is declaration.function
+            one = declaration if is_main else Declaration(function, source, name=None, publishes=())
+            call = self.inspector.inspect(function, is_route=True)
+            handled.append(self._handled(one, call, returns_events=False))
+            found.append(self._access(one, said, call, access))
+        binding, problems = socket_binding(path, options, handled, access=found[0])
+        for problem in problems:
+            self._tell(declaration, problem)
+        if handled[0] is not None:
+            self._take(handled[0], ("socket", path), f"takes WebSockets at {path} twice", "Remove one.")
+        if binding is not None:
+            self.sockets.append(binding)
+
+    def _access(self, declaration: Declaration, source: OnRoute, call: Call, inherited: Access) -> Access:
+        """Who may call a route: what it says itself, or what its router says."""
+        auth: object = source.options.get("auth")
+        is_public = source.options.get("public", False)
+        if auth is not None and not isinstance(auth, Auth):
+            self._tell(declaration, f"has auth={auth!r}. Give a value: auth=Jwt(issuer=..., audience=...).")
+            return inherited
+        if auth is not None and is_public:
+            self._tell(declaration, "has auth= and public=True. Drop one.")
+        access = inherited
+        if auth is not None or is_public:
+            access = Access(auth, is_public=is_public, rules=inherited.rules)
+        access = access.below(source.options.get("rules", ()))
+        for problem in () if access.rules is None else access.rules.problems(has_auth=access.auth is not None):
+            self._tell(declaration, problem)
+        if call.caller is not None and access.auth is None:
+            self._tell(declaration, "asks for Caller, and nothing finds out who calls. Give it auth=.")
+        return access
 
     def _check_idempotency(self, declaration: Declaration, source: OnRoute, call: Call) -> None:
         policy: object = source.options.get("idempotency")
@@ -151,6 +267,8 @@ class _Binder:
                     "Give the route idempotency=Idempotent(required=True).",
                 )
             return
+        from torpor.kernel.idempotent import Idempotent
+
         if not isinstance(policy, Idempotent):
             self._tell(declaration, f"has idempotency={policy!r}. Give a value: idempotency=Idempotent().")
         if source.method == "GET":
@@ -181,6 +299,7 @@ class _Binder:
             service=self.service.name,
             publishes=tuple(publishes),
             location=location_of(declaration.function),
+            asks=tuple(asked_in(call)),
         )
         self._take(handled, ("name", handled.name), "has the name of another", 'Rename one, or give it name="...".')
         return handled
@@ -209,6 +328,8 @@ class _Binder:
                 f"uses {name}, whose topic is {topic!r}. Expected words of letters, digits, - and _, joined by dots.",
             )
             return False
+        if not is_handled and contract.__torpor_is_request__:
+            self._tell(declaration, f"publishes {name}, which is a Request. Ask it: give the handler an ask: Ask.")
         for problem in problems_of(contract, is_handled=is_handled):
             self._tell(declaration, f"uses {name}, {problem}")
         return True
@@ -227,10 +348,24 @@ class _Binder:
         self.problems.append(f"Handler {name!r} ({where}) {text}")
 
 
+def _access_of(options: SocketOptions) -> RouteOptions:
+    """Who may connect, as a route says it."""
+    said: RouteOptions = {}
+    if "auth" in options:
+        said["auth"] = options["auth"]
+    if "public" in options:
+        said["public"] = options["public"]
+    return said
+
+
 def _routers(
-    router: Router, prefix: str = "", tags: tuple[str, ...] = ()
-) -> Iterator[tuple[Router, str, tuple[str, ...]]]:
+    router: Router, prefix: str = "", tags: tuple[str, ...] = (), access: Access | None = None
+) -> Iterator[tuple[Router, str, tuple[str, ...], Access]]:
     prefix, tags = prefix + router.prefix, tags + router.tags
-    yield router, prefix, tags
+    access = access or Access()
+    if router.auth is not None or router.public:
+        access = Access(router.auth, is_public=router.public, rules=access.rules)
+    access = access.below(router.rules)
+    yield router, prefix, tags, access
     for inner in router.routers:
-        yield from _routers(inner, prefix, tags)
+        yield from _routers(inner, prefix, tags, access)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sequence
 
+    from torpor.kernel.message import Message
     from torpor.ports.clock import Clock
     from torpor.runtime.metrics import Metrics
     from torpor.runtime.tx import Envelope
@@ -19,15 +19,24 @@ STOPPING = "stopping"
 _PLANNED = (None, STARTING, STOPPING)
 
 
+def _chance() -> float:
+    import random  # late: nothing waits in a service that wakes for one event
+
+    return random.random()  # noqa: S311  # spreads waits
+
+
 class Committed:
     """How many rows of each kind a unit has committed; those it took out of the parked rows count as parked."""
 
-    __slots__ = ("parked", "published", "timers")
+    __slots__ = ("fleeting", "parked", "published", "timers")
 
-    def __init__(self, published: int = 0, *, parked: int = 0, timers: int = 0) -> None:
+    def __init__(
+        self, published: int = 0, *, parked: int = 0, timers: int = 0, fleeting: Sequence[Message] = ()
+    ) -> None:
         self.published = published
         self.parked = parked
         self.timers = timers
+        self.fleeting = fleeting  # in no table: they are told now, or never
 
 
 class Health:
@@ -35,6 +44,7 @@ class Health:
 
     def __init__(self, tell: Callable[[str, str | None], None]) -> None:
         self.reasons: dict[str, str | None] = {}
+        self.known = asyncio.Event()  # once all works for the first time, or something does not
         self._notes: dict[str, str] = {}
         self._tell = tell
 
@@ -43,6 +53,8 @@ class Health:
         before = self.reasons.get(part)
         self.reasons[part] = reason
         is_trouble, was_trouble = reason not in _PLANNED, before not in _PLANNED
+        if not self.known.is_set() and (is_trouble or self.is_good):
+            self.known.set()
         if reason != before and (is_trouble or (was_trouble and reason is None)):
             self._tell(part, reason)
 
@@ -93,7 +105,7 @@ class Context:
         health: Health,
         envelope: Envelope,
         committed: Callable[[Committed], None],
-        jitter: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = _chance,
     ) -> None:
         self.clock = clock
         self.metrics = metrics

@@ -13,12 +13,14 @@ class Effects:
     """What the handlers of one unit have left: for the outbox, for the parked rows, and for the numbers."""
 
     __slots__ = (
-        "blocked", "claimed", "deferred", "done", "duplicates", "fresh", "held", "parked", "published", "timers",
+        "blocked", "claimed", "deferred", "done", "duplicates", "fleeting", "fresh", "held", "parked", "published",
+        "timers",
     )  # fmt: skip
 
     def __init__(self, deferred: Deferred | None = None) -> None:
         self.deferred = deferred  # what the handlers hand over, unless each of them sends its own
         self.published: list[Message] = []
+        self.fleeting: list[Message] = []
         self.timers: list[Timer] = []
         self.parked: list[ParkedMessage] = []
         self.fresh: set[str] = set()

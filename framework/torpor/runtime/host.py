@@ -10,26 +10,34 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torpor.kernel.errors import BrokerUnavailable, NotRunning, SchemaMismatch, StoreUnavailable
 from torpor.kernel.retry import wait_before
+from torpor.ports.broker import Broker
+from torpor.runtime.asking import Ask
 from torpor.runtime.attempts import Work
 from torpor.runtime.context import STARTING, STOPPING, Committed, Context, Health
 from torpor.runtime.ids import new_id
-from torpor.runtime.injection import Scope
+from torpor.runtime.injection import SOCKETS, Scope
 from torpor.runtime.lane import Intake
 from torpor.runtime.metrics import Metrics
 from torpor.runtime.policies import Policies
-from torpor.runtime.subscriber import Subscriber
+from torpor.runtime.receiver import Receiver, Verdict
+from torpor.runtime.traffic import Traffic
 from torpor.runtime.tx import Envelope, Transactions, Tx
 from torpor.runtime.unit import Units
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from torpor.kernel.message import Delivery
-    from torpor.ports.broker import Broker
+    from torpor.kernel.identity import Caller
+    from torpor.kernel.message import Delivery, Message
     from torpor.ports.clock import Clock
+    from torpor.ports.exchange import Exchange
     from torpor.ports.store import Store
     from torpor.runtime.idempotency import KeyedRequest
-    from torpor.runtime.plan import Handled, Plan, RouteBinding
+    from torpor.runtime.plan import Handled, Plan, RouteBinding, SocketHandler, SubscriberBinding
+    from torpor.runtime.subscriber import Subscriber
+    from torpor.runtime.switchboard import Switchboard
+
+    Rest = Callable[["Host"], Awaitable[None]]
 
 _PING_EVERY = 2.0
 _FAILURE = 500
@@ -61,10 +69,21 @@ class Host:
     """Runs one service on a broker and a store, from start to drain.
 
     `start` returns at once and brings the service up in the background: a broker or a database that is not there is
-    waited for, and `is_ready` tells when all parts work.
+    waited for, and `is_ready` tells when all parts work. With `rest`, messages are not consumed but handed to
+    `receive`, which waits for it before it says that a message is done.
     """
 
-    def __init__(self, plan: Plan, *, broker: Broker, store: Store, clock: Clock, duties: Sequence[Duty] = ()) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        broker: Broker,
+        store: Store,
+        clock: Clock,
+        duties: Sequence[Duty] = (),
+        exchange: Exchange | None = None,
+        rest: Rest | None = None,
+    ) -> None:
         self.plan = plan
         self.broker = broker
         self.store = store
@@ -81,9 +100,17 @@ class Host:
             envelope=Envelope(plan.name, new_id=new_id, clock=clock),
             committed=self.committed,
         )
+        self._traffic = Traffic(plan, exchange, store=store, context=self._context)
+        self.ask: Ask = self._traffic.ask
+        self._context.resources.update({Ask: self.ask, Broker: broker})
+        self.sockets: Switchboard | None = None
+        if plan.sockets:
+            self._plug_in(exchange)
         self.deliverers: dict[str, Callable[[Delivery], None]] = {}
         self._intakes: list[Intake] = []
+        self._rest = rest
         self._subscribers: list[Subscriber] = []
+        self._receivers: dict[str, Receiver] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._duty_tasks: list[asyncio.Task[None]] = []
         self._exits = AsyncExitStack()
@@ -103,12 +130,19 @@ class Host:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is under way: no delivery in a lane, no duty with work to do."""
-        return not any(intake.under_way for intake in self._intakes) and all(duty.is_idle for duty in self.duties)
+        is_busy = any(intake.under_way for intake in self._intakes) or not self._traffic.is_idle
+        is_busy = is_busy or not (self.sockets is None or self.sockets.is_idle)
+        return not is_busy and all(duty.is_idle for duty in self.duties)
+
+    @property
+    def subscribers(self) -> tuple[Subscriber, ...]:
+        """Those that consume, one for each binding of a topic."""
+        return tuple(self._subscribers)
 
     @property
     def lingers(self) -> float:
         """How long a batch handler waits for more, or a failing one pauses, when one does."""
-        pauses = [subscriber.gate.pauses for subscriber in self._subscribers if subscriber.intake.under_way]
+        pauses = [feed.gate.pauses for feed in self._feeds if feed.intake.under_way]
         return max((*pauses, *(intake.lingers for intake in self._intakes)), default=0.0)
 
     def status(self) -> dict[str, Any]:
@@ -126,7 +160,8 @@ class Host:
         """Takes no message more, and is ready no more; requests are still answered. The first half of a stop."""
         self.health.report("service", STOPPING)
         await _cancelled(self._tasks)
-        await asyncio.gather(*(subscriber.stop() for subscriber in self._subscribers))
+        sockets = [] if self.sockets is None else [self.sockets.retire()]
+        await asyncio.gather(self._traffic.retire(), *sockets, *(feed.stop() for feed in self._feeds))
 
     async def stop(self, seconds: float = 25.0) -> None:
         """Drains: takes nothing new, finishes what is under way within so many seconds, lets go of everything."""
@@ -134,9 +169,14 @@ class Host:
         is_drained = await _within(seconds, self._drained())
         if not is_drained:
             self.log.warning("stopped with %d messages unfinished after %g s; they will come again",
-                             sum(intake.under_way for intake in self._intakes), seconds)  # fmt: skip
+                             sum(i.under_way for i in self._intakes) + self._traffic.under_way, seconds)  # fmt: skip
         for intake in self._intakes:
             intake.abandon()
+        self._traffic.abandon()
+        if self.sockets is not None:
+            await self.sockets.close()
+        for receiver in self._receivers.values():
+            receiver.abandon()
         if is_drained and self._is_up:
             await _within(_LAST_WORDS, self._finished())
         await _cancelled(self._duty_tasks)
@@ -144,7 +184,14 @@ class Host:
         await self.broker.stop()
         await self.store.stop()
 
-    async def respond(self, binding: RouteBinding, arguments: dict[str, Any], tx: Tx | None = None) -> Any:
+    async def respond(
+        self,
+        binding: RouteBinding | SocketHandler,
+        arguments: dict[str, Any],
+        tx: Tx | None = None,
+        *,
+        caller: Caller | None = None,
+    ) -> Any:
         """Runs a route's handler; one that asks for `Tx` runs in a unit, and has committed when this returns, unless
         it is given the transaction of one that is open."""
         handled = binding.handled
@@ -152,13 +199,15 @@ class Host:
         numbers.in_flight += 1
         try:
             if tx is not None:
-                result = await handled.call.invoke(Scope(self._context.resources, tx=tx), arguments)
+                result = await handled.call.invoke(Scope(self._context.resources, tx=tx, caller=caller), arguments)
             elif handled.call.uses_tx:
-                async with self.transaction(handled) as own:
-                    result = await handled.call.invoke(Scope(self._context.resources, tx=own), arguments)
+                async with self.transaction(handled, caller=caller) as own:
+                    scope = Scope(self._context.resources, tx=own, caller=caller)
+                    result = await handled.call.invoke(scope, arguments)
             else:
-                transactions = Transactions(partial(self.transaction, handled))
-                scope = Scope(self._context.resources, transactions=transactions)
+                begin = None if handled.call.transactions is None else partial(self.transaction, handled, caller=caller)
+                transactions = None if begin is None else Transactions(begin)
+                scope = Scope(self._context.resources, transactions=transactions, caller=caller)
                 result = await handled.call.invoke(scope, arguments)
         except Exception as error:
             if getattr(error, "status_code", _FAILURE) >= _FAILURE:
@@ -172,13 +221,25 @@ class Host:
         numbers.done += 1
         return result
 
+    async def receive(self, handler: str, arrivals: Sequence[tuple[Message, str | None]]) -> Verdict:
+        """Has a handler of a topic handle messages that a request brings, each with what is wrong with its envelope;
+        returns what to answer, once their effects are durable and, if that can be, what they published is out."""
+        receiver = self._receivers.get(handler)
+        verdict = Verdict.BUSY if receiver is None else await receiver.receive(arrivals)
+        if self._rest is not None and verdict is Verdict.DONE:
+            await self._rest(self)
+        return verdict
+
     def committed(self, rows: Committed) -> None:
-        """Tells the duties what a unit has committed."""
+        """Tells the duties what a unit has committed, and the others what was fleeting in it."""
+        self._traffic.tell(rows.fleeting)
         for duty in self.duties:
             duty.committed(rows)
 
     @asynccontextmanager
-    async def transaction(self, handled: Handled, request: KeyedRequest | None = None) -> AsyncIterator[Tx]:
+    async def transaction(
+        self, handled: Handled, request: KeyedRequest | None = None, *, caller: Caller | None = None
+    ) -> AsyncIterator[Tx]:
         """A unit for a request. One with a key is looked up in it first, and its answer is kept in it; what is known
         of the key already is raised."""
         if not self._has_store:
@@ -186,7 +247,8 @@ class Host:
             raise NotRunning(f"The database of {self.name!r} is not there yet: {missing}")
         async with self.store.unit() as unit:
             origin = None if request is None else request.origin
-            tx = Tx(unit, handled, envelope=self._context.envelope, message=None, request=origin)
+            envelope = self._context.envelope
+            tx = Tx(unit, handled, envelope=envelope, message=None, request=origin, caller=caller)
             try:
                 if request is not None:
                     await request.begin(unit.requests, handled.name, self.clock.time())
@@ -199,11 +261,22 @@ class Host:
             if tx.published or tx.timers:
                 await unit.append(tx.published, [], tx.timers)
             await unit.commit()
-        self.committed(Committed(len(tx.published), timers=len(tx.timers)))
+        self.committed(Committed(len(tx.published), timers=len(tx.timers), fleeting=tx.fleeting))
+
+    def _plug_in(self, exchange: Exchange | None) -> None:
+        """Makes ready for WebSockets."""
+        from torpor.runtime.sockets import Sockets
+        from torpor.runtime.switchboard import Switchboard
+
+        self.sockets = Switchboard(self.plan, exchange, respond=self.respond, context=self._context)
+        self._context.resources[SOCKETS] = Sockets(self.sockets.registry)
 
     async def _drained(self) -> None:
         for intake in self._intakes:
             await intake.drained()
+        if self.sockets is not None:
+            await self.sockets.drained()
+        await self._traffic.drained()
 
     async def _finished(self) -> None:
         await asyncio.gather(*(duty.finish(self) for duty in self.duties))
@@ -211,19 +284,22 @@ class Host:
     async def _bring_up(self) -> None:
         await self._until("store", self.store.start)
         self._has_store = True
-        if self.plan.topics:
+        if self.plan.needs_broker:
             await self._until("broker", self.broker.start)
+        if self.plan.topics:
             await self._until("broker", lambda: self.broker.declare(self.plan.topics, ()))
         for binding in self.plan.subscribers:
             units = Units(Work(binding.handled, binding.contract, binding.policies), self.store, self._context)
-            subscriber = Subscriber(binding, units, broker=self.broker, context=self._context)
-            self._take_in(binding.handled.name, subscriber.intake)
-            self._subscribers.append(subscriber)
-            subscriber.start()
+            feed = self._feed(binding, units)
+            self._take_in(binding.handled.name, feed.intake)
+            feed.start()
         for ticker in self.plan.tickers:
             units = Units(Work(ticker.handled, None, Policies(retry=ticker.retry)), self.store, self._context)
             spawn = partial(self.health.watch, ticker.handled.name)
             self._take_in(ticker.handled.name, Intake(units.run, spawn=spawn))
+        await self._until("broker", self._traffic.open)
+        if self.sockets is not None:
+            await self._until("broker", self.sockets.open)
         self._duty_tasks += [self.health.watch(type(duty).__name__.lower(), duty.run(self)) for duty in self.duties]
         self._is_up = True
         self.health.report("service", None)
@@ -231,6 +307,23 @@ class Host:
         while True:
             await self.clock.sleep(_PING_EVERY)
             await self._ping()
+
+    @property
+    def _feeds(self) -> list[Subscriber | Receiver]:
+        return [*self._subscribers, *self._receivers.values()]
+
+    def _feed(self, binding: SubscriberBinding, units: Units) -> Subscriber | Receiver:
+        """What brings a binding its messages: its own consumer, or requests."""
+        if self._rest is None:
+            from torpor.runtime.subscriber import Subscriber
+
+            subscriber = Subscriber(binding, units, broker=self.broker, context=self._context)
+            self._subscribers.append(subscriber)
+            return subscriber
+        is_stateless = not self.store.promises.is_transactional
+        receiver = Receiver(binding, units, context=self._context, is_stateless=is_stateless)
+        self._receivers[binding.handled.name] = receiver
+        return receiver
 
     def _take_in(self, name: str, intake: Intake) -> None:
         self._intakes.append(intake)
@@ -252,7 +345,7 @@ class Host:
 
     async def _ping(self) -> None:
         pings = {"store": self.store.ping}
-        if self.plan.topics:
+        if self.plan.needs_broker:
             pings["broker"] = self.broker.ping
         for part, ping in pings.items():
             try:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import sys
 import typing
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
+from torpor.kernel.identity import Caller, caller_of
 from torpor.kernel.message import Message
+from torpor.ports.broker import Broker
+from torpor.runtime.asking import Ask
 from torpor.runtime.dependency import Depends
 from torpor.runtime.steps import StepKey
 from torpor.runtime.tx import Transactions, Tx
@@ -17,26 +21,39 @@ if TYPE_CHECKING:
     from inspect import Parameter
 
 
+# Everywhere, by their types.
+_FILLED = ((Tx, "tx"), (StepKey, "step_key"), (Ask, "ask"), (Broker, "broker"))
+SOCKETS = "torpor.runtime.sockets"
+_NOTHING = object()
+
+
 class Scope:
     """One handler call: what its parameters are filled from, and what is closed when it ends."""
 
-    __slots__ = ("_exits", "_values", "message", "payload", "resources", "transactions", "tx")
+    __slots__ = ("_caller", "_exits", "_values", "message", "payload", "resources", "transactions", "tx")
 
     def __init__(
         self,
         resources: Mapping[Any, Any],
         *,
+        caller: Caller | None = None,
         tx: Tx | None = None,
         transactions: Transactions | None = None,
         payload: Any = None,
     ) -> None:
         self.resources = resources
+        self._caller = caller
         self.tx = tx
         self.transactions = transactions
         self.payload = payload
         self.message: Message | None = None if tx is None else tx.message
         self._values: dict[Any, Any] = {}
         self._exits: AsyncExitStack | None = None
+
+    @property
+    def caller(self) -> Caller | None:
+        """Who has called, or who the message in hand tells of."""
+        return self._caller or (None if self.message is None else caller_of(self.message.attributes))
 
     async def resolve(self, call: Call) -> Any:
         """The value of a dependency, made once in this scope."""
@@ -70,7 +87,10 @@ class Scope:
 class Call:
     """A function, and what each of its parameters is filled with."""
 
-    __slots__ = ("depends", "foreign", "function", "hints", "message", "payload", "step_key", "transactions", "tx")
+    __slots__ = (
+        "ask", "broker", "caller", "depends", "foreign", "function", "hints", "message", "payload", "sockets",
+        "step_key", "transactions", "tx",
+    )  # fmt: skip
 
     def __init__(self, function: Callable[..., Any], hints: Mapping[str, Any]) -> None:
         self.function = function
@@ -80,6 +100,10 @@ class Call:
         self.transactions: str | None = None
         self.message: str | None = None
         self.step_key: str | None = None
+        self.ask: str | None = None
+        self.broker: str | None = None
+        self.sockets: str | None = None
+        self.caller: str | None = None
         self.depends: list[tuple[str, Call]] = []
         self.foreign: list[inspect.Parameter] = []
 
@@ -91,7 +115,8 @@ class Call:
     @property
     def only_payload(self) -> str | None:
         """The parameter for the payload, of a function that asks for nothing else."""
-        others = (self.tx, self.transactions, self.message, self.step_key)
+        places = (self.ask, self.broker, self.caller, self.sockets)
+        others = (self.tx, self.transactions, self.message, self.step_key, *places)
         return None if any(others) or self.depends or self.foreign else self.payload
 
     @property
@@ -103,6 +128,21 @@ class Call:
     def uses_step_key(self) -> bool:
         """Whether the function, or one of its dependencies, asks for `StepKey`."""
         return self.step_key is not None or any(call.uses_step_key for _, call in self.depends)
+
+    @property
+    def uses_ask(self) -> bool:
+        """Whether the function, or one of its dependencies, asks other services."""
+        return self.ask is not None or any(call.uses_ask for _, call in self.depends)
+
+    @property
+    def uses_broker(self) -> bool:
+        """Whether the function, or one of its dependencies, asks for the broker itself."""
+        return self.broker is not None or any(call.uses_broker for _, call in self.depends)
+
+    @property
+    def uses_sockets(self) -> bool:
+        """Whether the function, or one of its dependencies, asks for the service's connections."""
+        return self.sockets is not None or any(call.uses_sockets for _, call in self.depends)
 
     async def arguments(self, scope: Scope, given: dict[str, Any]) -> dict[str, Any]:
         """The arguments, those that are given and those that the scope fills."""
@@ -116,9 +156,22 @@ class Call:
             given[self.message] = scope.message
         if self.step_key is not None and scope.tx is not None:
             given[self.step_key] = scope.tx.step_key
+        if self.ask or self.broker or self.sockets:
+            self._lend(scope, given)
+        if self.caller is not None:
+            given[self.caller] = scope.caller
         for name, call in self.depends:
             given[name] = await scope.resolve(call)
         return given
+
+    def _lend(self, scope: Scope, given: dict[str, Any]) -> None:
+        """The arguments that are the service's own."""
+        if self.ask is not None:
+            given[self.ask] = scope.resources[Ask].within(scope.message)
+        if self.broker is not None:
+            given[self.broker] = scope.resources[Broker]
+        if self.sockets is not None:
+            given[self.sockets] = scope.resources[SOCKETS]
 
     async def invoke(self, scope: Scope, given: dict[str, Any]) -> Any:
         """Calls the function in a scope, which is closed before this returns."""
@@ -156,12 +209,11 @@ class Inspector:
         for parameter in inspect.signature(function).parameters.values():
             hint = call.hints.get(parameter.name, parameter.annotation)
             depends = _depends_in(hint)
+            slot = _slot_of(hint, is_route=is_route)
             if depends is not None:
                 self._depend(call, parameter.name, depends, path=(*path, function))
-            elif hint is Tx:
-                call.tx = parameter.name
-            elif hint is StepKey:
-                call.step_key = parameter.name
+            elif slot is not None:
+                setattr(call, slot, parameter.name)
             elif hint is Transactions and is_route:
                 call.transactions = parameter.name
             elif hint is Message and not is_route:
@@ -219,6 +271,15 @@ def location_of(function: Callable[..., Any]) -> str:
 
 def _name(function: Callable[..., Any]) -> str:
     return getattr(function, "__qualname__", repr(function))
+
+
+def _slot_of(hint: Any, *, is_route: bool) -> str | None:
+    """What a parameter of a type of ours is filled with. Whoever calls a route is known, and of a message may be."""
+    if hint == Caller | None or (hint is Caller and is_route):
+        return "caller"
+    if hint is getattr(sys.modules.get(SOCKETS), "Sockets", _NOTHING):  # who asks for it has imported it
+        return "sockets"
+    return next((slot for kind, slot in _FILLED if hint is kind), None)
 
 
 def _depends_in(hint: Any) -> Depends | None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from torpor.kernel.message import Delivery
     from torpor.ports.clock import Clock
+    from torpor.runtime.policies import Policies
 
     Handle = Callable[[Sequence[Delivery]], Awaitable[int]]
     Settled = Callable[[Sequence[Delivery]], Awaitable[None]]
@@ -23,13 +24,14 @@ if TYPE_CHECKING:
 
 BATCH = 50
 WINDOW = 1000
+_BATCHES_AHEAD = 4
 
 
 class Taking:
     """How much a lane takes at once, how many lanes there are for which order, and how long a lane waits for more on
     which clock."""
 
-    __slots__ = ("clock", "lanes", "order", "size", "window")
+    __slots__ = ("ahead", "clock", "lanes", "order", "size", "window")
 
     def __init__(
         self,
@@ -41,10 +43,21 @@ class Taking:
         clock: Clock | None = None,
     ) -> None:
         self.size = size
+        self.ahead = max(
+            WINDOW, _BATCHES_AHEAD * size
+        )  # that may be under way, so that a large batch fills up meanwhile
         self.lanes = lanes
         self.order = order
         self.window = window
         self.clock = clock
+
+
+def taking_of(policies: Policies, clock: Clock) -> Taking:
+    """How the lanes of a binding take."""
+    batch, lanes, order = policies.batch, policies.lanes, policies.order
+    if batch is None:
+        return Taking(lanes=lanes, order=order)
+    return Taking(size=batch.size, lanes=lanes, order=order, window=batch.window, clock=clock if batch.window else None)
 
 
 class Lane:
@@ -117,7 +130,7 @@ class Intake:
     async def room(self) -> int:
         """Waits until something may be put in; returns how many."""
         await self._room.wait()
-        return WINDOW - self._under_way
+        return self._taking.ahead - self._under_way
 
     def put(self, deliveries: Sequence[Delivery]) -> None:
         """Queues deliveries in their lanes."""
@@ -127,7 +140,7 @@ class Intake:
             (lanes[slot] or self._begin(slot)).put(delivery)
         self._under_way += len(deliveries)
         self._idle.clear()
-        if self._under_way >= WINDOW:
+        if self._under_way >= self._taking.ahead:
             self._room.clear()
 
     def _begin(self, slot: int) -> Lane:
@@ -150,7 +163,7 @@ class Intake:
         if self._settled is not None and many:
             await self._settled(batch[:many])
         self._under_way -= len(batch)
-        if self._under_way < WINDOW:
+        if self._under_way < self._taking.ahead:
             self._room.set()
         if not self._under_way:
             self._idle.set()

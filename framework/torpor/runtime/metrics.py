@@ -45,13 +45,14 @@ class Family:
 class HandlerMetrics:
     """The numbers of one handler."""
 
-    __slots__ = ("done", "duplicate", "failed", "in_flight", "is_paused", "parked", "seconds")
+    __slots__ = ("done", "duplicate", "failed", "in_flight", "is_paused", "lost", "parked", "seconds")
 
     def __init__(self) -> None:
         self.done = 0
         self.duplicate = 0
         self.failed = 0
         self.parked = 0
+        self.lost = 0
         self.in_flight = 0
         self.is_paused = False
         self.seconds = Buckets()
@@ -63,12 +64,26 @@ class Metrics:
     def __init__(self, service: str) -> None:
         self._service = service
         self._handlers: dict[str, HandlerMetrics] = {}
+        self._lags: dict[str, tuple[dict[str, str], float | None, float | None]] = {}
         self.published = 0
         self.refused = 0
+        self.told = 0
+        self.lost = 0
+        self.connections = 0
+        self._dropped = dict.fromkeys(("slow", "silent", "rate", "full", "broadcast"), 0)
+
+    def drop(self, reason: str) -> None:
+        """Counts a connection, or a broadcast, that was given up."""
+        self._dropped[reason] += 1
 
     def of(self, handler: str) -> HandlerMetrics:
         """The numbers of a handler, from its name."""
-        return self._handlers.setdefault(handler, HandlerMetrics())
+        known = self._handlers.get(handler)
+        return self._handlers.setdefault(handler, HandlerMetrics()) if known is None else known
+
+    def note_lag(self, labels: dict[str, str], *, lag: int | None, age: float | None) -> None:
+        """Notes how many messages a handler's group has not settled, and how old the oldest is, where that is known."""
+        self._lags[labels["handler"]] = {"service": self._service, **labels}, lag, age
 
     def families(self) -> Iterable[Family]:
         """All numbers, for an exposition."""
@@ -77,7 +92,7 @@ class Metrics:
         outcomes: list[Sample] = [
             ({**labels, "outcome": outcome}, float(getattr(numbers, outcome)))
             for labels, numbers in handlers
-            for outcome in ("done", "duplicate", "failed", "parked")
+            for outcome in ("done", "duplicate", "failed", "parked", "lost")
         ]
         yield Family(
             "torpor_handled",
@@ -102,6 +117,40 @@ class Metrics:
             "1 while a handler takes no messages because most of the last have failed.",
             "gauge",
             [(labels, float(n.is_paused)) for labels, n in handlers],
+        )
+        yield Family(
+            "torpor_lag",
+            "Messages of a topic that a handler's group has not settled; every replica tells of the whole group.",
+            "gauge",
+            [(labels, lag) for labels, lag, _ in self._lags.values() if lag is not None],
+        )
+        yield Family(
+            "torpor_lag_seconds",
+            "How old the oldest of these messages is; 0 when there is none.",
+            "gauge",
+            [(labels, age) for labels, _, age in self._lags.values() if age is not None],
+        )
+        yield from self._outgoing(service)
+        yield from self._connections(service)
+
+    def _connections(self, service: dict[str, str]) -> Iterable[Family]:
+        yield Family("torpor_connections", "WebSockets that are open.", "gauge", [(service, float(self.connections))])
+        yield Family(
+            "torpor_connections_dropped",
+            "WebSockets that were given up, by reason; `broadcast` counts broadcasts that found no room.",
+            "counter",
+            [({**service, "reason": reason}, float(count)) for reason, count in self._dropped.items()],
+        )
+
+    def _outgoing(self, service: dict[str, str]) -> Iterable[Family]:
+        yield Family(
+            "torpor_told", "Fleeting events that were handed to the broker.", "counter", [(service, float(self.told))]
+        )
+        yield Family(
+            "torpor_told_lost",
+            "Fleeting events that were committed and could not be handed to the broker.",
+            "counter",
+            [(service, float(self.lost))],
         )
         yield Family(
             "torpor_published", "Messages that the relay has published.", "counter", [(service, float(self.published))]

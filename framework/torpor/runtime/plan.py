@@ -9,32 +9,45 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from torpor.contract.event import Contract
+    from torpor.kernel.auth import Auth
     from torpor.kernel.idempotent import Idempotent
     from torpor.kernel.retry import Retry
     from torpor.kernel.schedule import Cron, Every
+    from torpor.kernel.socket import SocketLimits
     from torpor.runtime.injection import Call
+    from torpor.runtime.paths import Paths
     from torpor.runtime.policies import Policies
+    from torpor.runtime.router import SocketOptions
+    from torpor.runtime.rules import Rule, Rules
     from torpor.runtime.service import Service
 
 
 class Handled:
     """What every binding tells: its name, its function, how to call it, what it publishes, where it stands."""
 
-    __slots__ = ("call", "function", "location", "name", "publishes", "service")
+    __slots__ = ("asks", "call", "function", "location", "name", "publishes", "service")
 
     def __init__(
-        self, name: str, call: Call, *, service: str, publishes: Sequence[type[Contract]], location: str
+        self,
+        name: str,
+        call: Call,
+        *,
+        service: str,
+        publishes: Sequence[type[Contract]],
+        location: str,
+        asks: Sequence[type[Contract]] = (),
     ) -> None:
         self.name = name
         self.call = call
         self.function = call.function
         self.service = service
         self.publishes = frozenset(publishes)
+        self.asks = frozenset(asks)
         self.location = location
 
 
 class SubscriberBinding:
-    """A handler of a topic."""
+    """A handler of a topic, whose events are durable or fleeting."""
 
     __slots__ = ("contract", "group", "handled", "policies", "topic")
 
@@ -51,10 +64,53 @@ class SubscriberBinding:
         return f"<SubscriberBinding {self.handled.name} on {self.topic} group={self.group}>"
 
 
+class AnswererBinding:
+    """A handler that answers requests. `answer` is the type of what it returns."""
+
+    __slots__ = ("answer", "concurrency", "contract", "handled", "topic")
+
+    def __init__(
+        self, handled: Handled, contract: type[Contract], *, topic: str, answer: Any, concurrency: int
+    ) -> None:
+        self.handled = handled
+        self.contract = contract
+        self.topic = topic
+        self.answer = answer
+        self.concurrency = concurrency
+
+    def __repr__(self) -> str:
+        return f"<AnswererBinding {self.handled.name} on {self.topic}>"
+
+
+class Access:
+    """Who may call a route: those that `auth` lets in, or anybody; when neither is said, anybody, and `torpor check`
+    refuses it. `rules` say how."""
+
+    __slots__ = ("auth", "is_public", "rules")
+
+    def __init__(self, auth: Auth | None = None, *, is_public: bool = False, rules: Rules | None = None) -> None:
+        self.auth = auth
+        self.is_public = is_public
+        self.rules = rules
+
+    def below(self, given: Sequence[Rule]) -> Access:
+        """The same, with the rules that are said further down."""
+        if not given:
+            return self
+        from torpor.runtime.rules import Rules
+
+        return Access(self.auth, is_public=self.is_public, rules=(self.rules or Rules()).below(given))
+
+    @property
+    def is_said(self) -> bool:
+        """Whether somebody has said it."""
+        return self.is_public or self.auth is not None
+
+
 class RouteBinding:
     """A handler of an HTTP route. `foreign` are the parameters that FastAPI fills."""
 
-    __slots__ = ("foreign", "handled", "idempotency", "method", "options", "path", "returns")
+    __slots__ = ("access", "foreign", "handled", "idempotency", "method", "options", "path", "returns")
 
     def __init__(
         self,
@@ -66,7 +122,9 @@ class RouteBinding:
         foreign: Sequence[inspect.Parameter],
         returns: Any,
         idempotency: Idempotent | None = None,
+        access: Access | None = None,
     ) -> None:
+        self.access = access or Access()
         self.handled = handled
         self.method = method
         self.path = path
@@ -77,6 +135,72 @@ class RouteBinding:
 
     def __repr__(self) -> str:
         return f"<RouteBinding {self.handled.name} on {self.method} {self.path}>"
+
+
+class SocketHandler:
+    """A handler of a socket. `names` are its parameters that are in the path, `socket` the one for the connection."""
+
+    __slots__ = ("handled", "names", "socket")
+
+    def __init__(self, handled: Handled, *, names: Sequence[str], socket: str | None) -> None:
+        self.handled = handled
+        self.names = tuple(names)
+        self.socket = socket
+
+    @property
+    def uses_tx(self) -> bool:
+        """Whether it has a transaction."""
+        return self.handled.call.uses_tx
+
+
+class SocketBinding:
+    """A handler of what clients send over WebSockets at a path, and those of their coming and going.
+
+    `parameter` is the one for the message, `read` what makes it of text or bytes, and `paths` what reads a path.
+    """
+
+    __slots__ = (
+        "access", "connect", "disconnect", "limits", "message", "origins", "parameter", "path", "paths", "read",
+        "subprotocols",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        around: Sequence[SocketHandler | None],
+        path: str,
+        *,
+        parameter: str,
+        read: Callable[[str | bytes], Any],
+        paths: Paths,
+        access: Access,
+        limits: SocketLimits,
+        options: SocketOptions,
+    ) -> None:
+        message, self.connect, self.disconnect = around
+        if message is None:
+            raise TypeError("a socket without a handler of its messages")
+        self.message: SocketHandler = message
+        self.path = path
+        self.parameter = parameter
+        self.read = read
+        self.paths = paths
+        self.access = access
+        self.limits = limits
+        self.origins = frozenset(origin.lower().rstrip("/") for origin in options.get("origins", ()))
+        self.subprotocols = tuple(options.get("subprotocols", ()))
+
+    @property
+    def handled(self) -> Handled:
+        """What its main handler tells of itself."""
+        return self.message.handled
+
+    @property
+    def handlers(self) -> tuple[SocketHandler, ...]:
+        """All its handlers."""
+        return tuple(handler for handler in (self.message, self.connect, self.disconnect) if handler is not None)
+
+    def __repr__(self) -> str:
+        return f"<SocketBinding {self.handled.name} on {self.path}>"
 
 
 class TickerBinding:
@@ -96,7 +220,7 @@ class TickerBinding:
 class Plan:
     """A service whose every binding has been checked."""
 
-    __slots__ = ("lifespans", "routes", "service", "subscribers", "tickers")
+    __slots__ = ("answerers", "lifespans", "listeners", "routes", "service", "sockets", "subscribers", "tickers")
 
     def __init__(
         self,
@@ -106,12 +230,18 @@ class Plan:
         routes: Sequence[RouteBinding],
         tickers: Sequence[TickerBinding],
         lifespans: Sequence[Callable[[], AsyncIterator[Any]]],
+        listeners: Sequence[SubscriberBinding] = (),
+        answerers: Sequence[AnswererBinding] = (),
+        sockets: Sequence[SocketBinding] = (),
     ) -> None:
         self.service = service
         self.subscribers = tuple(subscribers)
         self.routes = tuple(routes)
         self.tickers = tuple(tickers)
         self.lifespans = tuple(lifespans)
+        self.listeners = tuple(listeners)  # of fleeting events
+        self.answerers = tuple(answerers)
+        self.sockets = tuple(sockets)
 
     @property
     def name(self) -> str:
@@ -121,12 +251,15 @@ class Plan:
     @property
     def handlers(self) -> tuple[Handled, ...]:
         """What all the bindings share, subscribers first."""
-        bindings: tuple[SubscriberBinding | TickerBinding | RouteBinding, ...] = (
+        bindings: tuple[SubscriberBinding | AnswererBinding | TickerBinding | RouteBinding, ...] = (
             *self.subscribers,
+            *self.listeners,
+            *self.answerers,
             *self.tickers,
             *self.routes,
         )
-        return tuple(binding.handled for binding in bindings)
+        sockets = (handler.handled for socket in self.sockets for handler in socket.handlers)
+        return (*(binding.handled for binding in bindings), *sockets)
 
     @property
     def published(self) -> tuple[type[Contract], ...]:
@@ -135,9 +268,26 @@ class Plan:
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """The topics that the service publishes to or listens to."""
-        published = {c.__torpor_topic__ for c in self.published if c.__torpor_topic__}
+        """The topics that the service publishes to or listens to, and that keep what is on them."""
+        published = {c.__torpor_topic__ for c in self.published if c.__torpor_topic__ and c.__torpor_durable__}
         return tuple(sorted(published | {s.topic for s in self.subscribers}))
+
+    @property
+    def asked(self) -> tuple[type[Contract], ...]:
+        """The requests that the service is known to ask, by name."""
+        return tuple(sorted({c for h in self.handlers for c in h.asks}, key=lambda c: c.__name__))
+
+    @property
+    def uses_exchange(self) -> bool:
+        """Whether it asks, answers, publishes or hears what no broker keeps."""
+        is_telling = any(not contract.__torpor_durable__ for contract in self.published)
+        return bool(self.listeners or self.answerers) or is_telling or any(h.call.uses_ask for h in self.handlers)
+
+    @property
+    def needs_broker(self) -> bool:
+        """Whether the service works with a broker at all."""
+        passes_on = self.uses_exchange or bool(self.sockets)
+        return bool(self.topics) or passes_on or any(h.call.uses_broker for h in self.handlers)
 
     @property
     def needs_store(self) -> bool:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _MOST_LANES = 256
 LANES = 16  # units of a handler side by side
+DEADLINE = 30.0
+_LONGEST_DEADLINE = 600  # what Knative waits for an answer at most
 _EXPECTED: dict[str, tuple[type, str]] = {
     "retry": (Retry, "Retry(attempts=5)"),
     "batch": (Batch, "Batch(100)"),
@@ -30,7 +32,8 @@ class TopicOptions(TypedDict, total=False):
     `retry`: how often a failing message is tried. `batch`: takes a list of events at once. `order`: what a message
     waits for. `concurrency`: how many units run side by side (16; 1 with a batch). `pause`: when to stop for a while.
     `group`: who shares the topic's messages; the service's name unless said. `name`: the handler's, unless it is the
-    function's. `publishes`: events that neither the return annotation nor the handler's own code shows.
+    function's. `publishes`: events that neither the return annotation nor the handler's own code shows. `deadline`: in
+    push mode, the seconds (30) after which a message that is still under way is answered, to be sent again.
     """
 
     retry: Retry
@@ -41,12 +44,13 @@ class TopicOptions(TypedDict, total=False):
     group: str | None
     name: str | None
     publishes: Sequence[type[Any]]
+    deadline: float
 
 
 class Policies:
     """How a binding's messages are handled."""
 
-    __slots__ = ("batch", "lanes", "order", "pause", "retry")
+    __slots__ = ("batch", "deadline", "lanes", "order", "pause", "retry")
 
     def __init__(
         self,
@@ -56,13 +60,41 @@ class Policies:
         order: Order = Order.KEY,
         concurrency: int | None = None,
         pause: Pause | None = None,
+        deadline: float = DEADLINE,
     ) -> None:
+        self.deadline = deadline
         self.retry = retry or Retry()
         self.batch = batch
         self.order = order
         self.pause = pause
         is_single = order is Order.STRICT or batch is not None
         self.lanes = concurrency or (1 if is_single else LANES)
+
+
+def fleeting_problems(options: Mapping[str, Any]) -> list[str]:
+    """What a handler of a fleeting event cannot have, as ends of sentences about the handler."""
+    found = [
+        f"has {option}=, and its event is fleeting (durable=False): it comes once at most, whatever becomes of it. "
+        f"Drop {option}=, or make the event durable."
+        for option in ("retry", "batch", "pause")
+        if options.get(option) is not None
+    ]
+    if options.get("order") is Order.STRICT:
+        found.append(
+            "has order=Order.STRICT, and its event is fleeting (durable=False): none is there for another to wait for. "
+            "Drop order=, or make the event durable."
+        )
+    return found
+
+
+def misuse(contract: type[Any]) -> list[str]:
+    """Why a contract is none to listen to, as the end of a sentence about the handler."""
+    name = getattr(contract, "__name__", repr(contract))
+    if getattr(contract, "__torpor_is_request__", False):
+        return [f"listens to {name}, which is a Request. Decorate it with answer({name})."]
+    if getattr(contract, "__torpor_is_command__", False) and not getattr(contract, "__torpor_durable__", True):
+        return [f"listens to {name}, a Command with durable=False. What must be done is durable; or make it a Request."]
+    return []
 
 
 def policies_of(options: Mapping[str, Any]) -> tuple[Policies, list[str]]:
@@ -80,7 +112,10 @@ def policies_of(options: Mapping[str, Any]) -> tuple[Policies, list[str]]:
         problems.append(f"has concurrency={lanes!r}. Give a number from 1 to {_MOST_LANES}.")
     elif lanes is not None and lanes > 1 and options.get("order") is Order.STRICT:
         problems.append(f"has concurrency={lanes} and order=Order.STRICT, which handles one after the other. Drop one.")
+    deadline = options.get("deadline", DEADLINE)
+    if not (isinstance(deadline, int | float) and 0 < deadline <= _LONGEST_DEADLINE):
+        problems.append(f"has deadline={deadline!r}. Give seconds above 0, and at most {_LONGEST_DEADLINE}.")
     if problems:
         return Policies(), problems
-    given = {name: options[name] for name in (*_EXPECTED, "concurrency") if name in options}
+    given = {name: options[name] for name in (*_EXPECTED, "concurrency", "deadline") if name in options}
     return Policies(**{"pause": Pause(), **given}), []

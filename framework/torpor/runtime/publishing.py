@@ -7,7 +7,7 @@ import types
 import typing
 from typing import TYPE_CHECKING, Any
 
-from torpor.contract.event import is_contract
+from torpor.contract.declaring import is_contract
 from torpor.kernel.outcome import Failed, Park
 
 if TYPE_CHECKING:
@@ -33,15 +33,20 @@ def returned(hint: Any, *, is_batch: bool = False) -> tuple[set[type[Contract]],
 
 def named(function: Callable[..., Any]) -> set[type[Contract]]:
     """The contracts that a function's code names, directly or as an attribute of a module."""
+    return {value for value in _values(function) if _is_concrete(value)}
+
+
+def _values(function: Callable[..., Any]) -> list[Any]:
+    """What the names in a function's code stand for."""
     function = inspect.unwrap(function)
     code = getattr(function, "__code__", None)
     if code is None:
-        return set()
+        return []
     names = set(_names(code))
     scope = inspect.getclosurevars(function)
     values = [value for name, value in {**scope.globals, **scope.nonlocals}.items() if name in names]
     values += [getattr(value, name, None) for value in values if inspect.ismodule(value) for name in names]
-    return {value for value in values if _is_concrete(value)}
+    return values
 
 
 def named_in(call: Call) -> set[type[Contract]]:
@@ -49,6 +54,14 @@ def named_in(call: Call) -> set[type[Contract]]:
     found = named(call.function)
     found |= {parameter.annotation for parameter in call.foreign if _is_concrete(parameter.annotation)}
     return found.union(*(named_in(inner) for _, inner in call.depends))
+
+
+def asked_in(call: Call) -> set[type[Contract]]:
+    """The requests that a handler's code names, or its dependencies', when one of them asks."""
+    if not call.uses_ask:
+        return set()
+    found = {value for value in _values(call.function) if _is_request(value)}
+    return found.union(*(asked_in(inner) for _, inner in call.depends))
 
 
 def flattened(result: Any) -> list[Contract]:
@@ -61,7 +74,11 @@ def flattened(result: Any) -> list[Contract]:
 
 
 def _is_concrete(value: Any) -> bool:
-    return is_contract(value) and value.__torpor_topic__ is not None
+    return is_contract(value) and value.__torpor_topic__ is not None and not value.__torpor_is_request__
+
+
+def _is_request(value: Any) -> bool:
+    return is_contract(value) and value.__torpor_topic__ is not None and value.__torpor_is_request__
 
 
 def _parts(hint: Any) -> Iterator[Any]:

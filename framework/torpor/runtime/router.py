@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack
 
 from torpor.kernel.retry import Retry
-from torpor.kernel.schedule import Cron, Every
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 
+    from torpor.contract.event import Request
+    from torpor.kernel.auth import Auth
     from torpor.kernel.idempotent import Idempotent
+    from torpor.kernel.schedule import Cron, Every
+    from torpor.kernel.socket import SocketLimits
     from torpor.runtime.policies import TopicOptions
+    from torpor.runtime.rules import Rule
 
 Handler = TypeVar("Handler", bound="Callable[..., Awaitable[Any]]")
+P = ParamSpec("P")
+A = TypeVar("A")
 Resource = TypeVar("Resource", bound="Callable[[], AsyncIterator[Any]]")
 
 
 class RouteOptions(TypedDict, total=False):
     """What a route may say beside its path: `name` and `publishes` as for `on`, `idempotency` for requests that come
-    again, the others as FastAPI means them."""
+    again, `auth` and `public` for who may call, `rules` for what holds besides, the others as FastAPI means them."""
 
+    auth: Auth
+    public: bool
     name: str
     publishes: Sequence[type[Any]]
     idempotency: Idempotent
+    rules: Sequence[Rule]
     status_code: int
     tags: Sequence[str]
     response_model: Any
@@ -46,6 +55,16 @@ class OnTopic:
         self.options = options
 
 
+class OnRequest:
+    """A declared handler of requests, and how many it answers at a time."""
+
+    __slots__ = ("concurrency", "contract")
+
+    def __init__(self, contract: type[Any], concurrency: int) -> None:
+        self.contract = contract
+        self.concurrency = concurrency
+
+
 class OnRoute:
     """A declared HTTP route."""
 
@@ -53,6 +72,32 @@ class OnRoute:
 
     def __init__(self, method: str, path: str, options: RouteOptions) -> None:
         self.method = method
+        self.path = path
+        self.options = options
+
+
+class SocketOptions(TypedDict, total=False):
+    """What a socket may say beside its path: `connect` and `disconnect` handle what their names say, `origins` are
+    those whose pages may connect beside one's own, `subprotocols` those that are spoken, the best first; see
+    `SocketLimits` for `limits`, and `RouteOptions` for the others."""
+
+    auth: Auth
+    public: bool
+    connect: Callable[..., Awaitable[None]]
+    disconnect: Callable[..., Awaitable[None]]
+    origins: Sequence[str]
+    subprotocols: Sequence[str]
+    limits: SocketLimits
+    name: str
+    publishes: Sequence[type[Any]]
+
+
+class OnSocket:
+    """A declared handler of what clients send over WebSockets."""
+
+    __slots__ = ("options", "path")
+
+    def __init__(self, path: str, options: SocketOptions) -> None:
         self.path = path
         self.options = options
 
@@ -67,7 +112,7 @@ class OnSchedule:
         self.retry = retry
 
 
-Source = OnTopic | OnRoute | OnSchedule
+Source = OnTopic | OnRequest | OnRoute | OnSocket | OnSchedule
 
 
 class Declaration:
@@ -101,7 +146,18 @@ class Router:
     A decorator stores the function and returns it unchanged, so that a unit test may call it.
     """
 
-    def __init__(self, *, prefix: str = "", tags: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        prefix: str = "",
+        tags: Sequence[str] = (),
+        auth: Auth | None = None,
+        public: bool = False,
+        rules: Sequence[Rule] = (),
+    ) -> None:
+        self.auth = auth
+        self.public = public
+        self.rules = tuple(rules)
         self.prefix = prefix
         self.tags = tuple(tags)
         self.declarations: list[Declaration] = []
@@ -115,6 +171,21 @@ class Router:
         `TopicOptions`: `retry`, `batch`, `order`, `concurrency`, `pause`, `group`, `name`, `publishes`.
         """
         return self._declaring(OnTopic(contract, options), options.get("name"), options.get("publishes", ()))
+
+    def answer(
+        self,
+        request: type[Request[A]],
+        *,
+        concurrency: int = 64,
+        name: str | None = None,
+        publishes: Sequence[type[Any]] = (),
+    ) -> Callable[[Callable[P, Coroutine[Any, Any, A]]], Callable[P, Coroutine[Any, Any, A]]]:
+        """Answers requests with what the handler returns, once its effects are committed; see `Ask`.
+
+        Replicas share them, and each handles so many at a time. What raises is told to the caller as failed, without
+        its reason, and what comes after its caller has given up is not begun.
+        """
+        return self._declaring(OnRequest(request, concurrency), name, publishes)
 
     def get(self, path: str, **options: Unpack[RouteOptions]) -> Callable[[Handler], Handler]:
         """Answers `GET path`, by FastAPI's rules for parameters and response."""
@@ -136,6 +207,13 @@ class Router:
         """Answers `DELETE path`."""
         return self._declaring(OnRoute("DELETE", path, options), options.get("name"), options.get("publishes", ()))
 
+    def socket(self, path: str, **options: Unpack[SocketOptions]) -> Callable[[Handler], Handler]:
+        """Takes WebSockets at a path, and handles each message that a client sends; see `Socket`.
+
+        What the handler returns is sent to that client. The messages of a connection are handled one after the other.
+        """
+        return self._declaring(OnSocket(path, options), options.get("name"), options.get("publishes", ()))
+
     def every(
         self,
         seconds: float,
@@ -145,6 +223,8 @@ class Router:
         publishes: Sequence[type[Any]] = (),
     ) -> Callable[[Handler], Handler]:
         """Runs a handler at every whole multiple of `seconds`; replicas on one database run each tick once."""
+        from torpor.kernel.schedule import Every
+
         return self._declaring(OnSchedule(Every(seconds), retry or Retry()), name, publishes)
 
     def cron(
@@ -156,6 +236,8 @@ class Router:
         publishes: Sequence[type[Any]] = (),
     ) -> Callable[[Handler], Handler]:
         """Runs a handler by a cron expression in UTC; replicas on one database run each tick once."""
+        from torpor.kernel.schedule import Cron
+
         return self._declaring(OnSchedule(Cron(expression), retry or Retry()), name, publishes)
 
     def lifespan(self, function: Resource) -> Resource:

@@ -12,6 +12,10 @@ from torpor.runtime.router import Router
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from torpor.kernel.auth import Auth
+    from torpor.kernel.topic import Topic
+    from torpor.runtime.rules import Rule
+
 
 class Service(Router):
     """Handlers with a name and a database of their own.
@@ -22,7 +26,9 @@ class Service(Router):
 
     `migrations` names a folder of `.sql` files, beside the module that makes the service; they are applied once, in
     the order of their names. A file that ends in `.sqlite.sql` or `.postgres.sql` is for that database alone. A small
-    service may give the files' names and texts instead: `migrations={"0001_order.sql": "CREATE TABLE ..."}`.
+    service may give the files' names and texts instead: `migrations={"0001_order.sql": "CREATE TABLE ..."}`. `topics`
+    says what is wished of topics that it publishes or listens to. `auth` says who may call its routes, unless a router
+    or a route says otherwise, and `public` that anybody may. `rules` hold for all its routes; see `Limit`.
     """
 
     def __init__(
@@ -32,9 +38,15 @@ class Service(Router):
         migrations: str | Mapping[str, str] | None = None,
         prefix: str = "",
         tags: Sequence[str] | None = None,
+        topics: Sequence[Topic] = (),
+        auth: Auth | None = None,
+        public: bool = False,
+        rules: Sequence[Rule] = (),
     ) -> None:
-        super().__init__(prefix=prefix, tags=(name,) if tags is None else tags)
+        tags = (name,) if tags is None else tags
+        super().__init__(prefix=prefix, tags=tags, auth=auth, public=public, rules=rules)
         self.name = name
+        self.topics = tuple(topics)
         caller = sys._getframe(1).f_globals.get("__file__")  # noqa: SLF001  # the folder is meant beside that file
         beside = Path(caller or ".").parent
         self._migrations = beside / migrations if isinstance(migrations, str) else migrations or {}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from torpor.kernel.errors import ConfigurationError, did_you_mean
 
@@ -14,9 +14,12 @@ _PREFIX = "TORPOR_"
 _OTHERS = frozenset({"TORPOR_DEBUG", "TORPOR_TEST_STRICT"})
 _BROKERS = ("nats", "tls", "kafka", "memory")
 _DATABASES = ("postgresql", "sqlite", "memory")
+_PORT = 8000
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _FORMATS = ("json", "console")
+PULL, PUSH = "pull", "push"
 REPLAY_SECONDS = 86_400.0  # for a broker that has lost what it acknowledged
+STUCK_SECONDS = 300.0
 
 
 class Settings:
@@ -26,23 +29,29 @@ class Settings:
         "body_limit",
         "broker_url",
         "database_url",
+        "delivery",
         "drain_seconds",
         "http_host",
         "http_port",
         "log_format",
         "log_level",
+        "push_origins",
         "replay_seconds",
+        "stuck_seconds",
     )
 
     broker_url: str | None
     database_url: str | None
+    delivery: str
     http_host: str
     http_port: int
     body_limit: int
     drain_seconds: float
     log_level: str
     log_format: str
+    push_origins: frozenset[str]
     replay_seconds: float
+    stuck_seconds: float
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:
@@ -51,32 +60,68 @@ class Settings:
         settings = cls()
         settings.broker_url = reader.url("BROKER_URL", _BROKERS)
         settings.database_url = reader.url("DATABASE_URL", _DATABASES)
+        settings.delivery = reader.choice("DELIVERY", PULL, (PULL, PUSH))
+        settings.push_origins = frozenset(reader.text("PUSH_ORIGINS", "").replace(",", " ").split())
         settings.http_host = reader.text("HTTP_HOST", "127.0.0.1")
-        settings.http_port = int(reader.number("HTTP_PORT", 8000, low=0, high=65535))
+        settings.http_port = int(reader.number("HTTP_PORT", reader.port(), low=0, high=65535))
         settings.body_limit = int(reader.number("HTTP_BODY_LIMIT", 1_048_576, low=1, high=2**40))
         settings.drain_seconds = reader.number("DRAIN_SECONDS", 25, low=0, high=3600)
         settings.log_level = reader.choice("LOG_LEVEL", "INFO", _LEVELS)
         settings.log_format = reader.choice("LOG_FORMAT", "json", _FORMATS)
         settings.replay_seconds = reader.number("REPLAY_SECONDS", REPLAY_SECONDS, low=0, high=2**31)
+        settings.stuck_seconds = reader.number("STUCK_SECONDS", STUCK_SECONDS, low=0, high=2**31)
         reader.finish()
         return settings
 
+    @property
+    def is_push(self) -> bool:
+        """Whether messages come as requests, and nothing is consumed."""
+        return self.delivery == PUSH
+
     def __repr__(self) -> str:
         return f"<Settings broker={without_secrets(self.broker_url)} database={without_secrets(self.database_url)}>"
+
+
+def find_url(environ: Mapping[str, str], name: str) -> str | None:
+    """The URL of a variable, or in the file that `<name>_FILE` names: a secret that a container mounts.
+
+    Raises ConfigurationError.
+    """
+    url, file = environ.get(name), environ.get(f"{name}_FILE")
+    if not file:
+        return url or None
+    if url:
+        raise ConfigurationError([f"{name} and {name}_FILE are both set. Set one of them."])
+    from pathlib import Path
+
+    try:
+        text = Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        told = f"{name}_FILE is {file!r}, which cannot be read: {error}. Expected a text file that holds it."
+        raise ConfigurationError([told]) from error
+    if not text:
+        raise ConfigurationError([f"{name}_FILE is {file!r}, which is empty. Expected a text file that holds it."])
+    return text
 
 
 def without_secrets(url: str | None) -> str | None:
     """A URL as it may be shown, or several with commas: without user and password."""
     if url is None:
         return None
-    return ",".join(_without_secrets(part) for part in url.split(","))
+    return ",".join(_without_secrets(part) for part in re.split(r",(?=\s*\w+://)", url))
 
 
 def _without_secrets(url: str) -> str:
-    if "://" not in url:
-        return url.rpartition("@")[2]
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    """Nothing before the last '@' is shown, and of a URL whose parts are not clear only the scheme."""
+    scheme, mark, rest = url.rpartition("://")
+    head, _, query = rest.partition("?")
+    if "@" in query:  # in a password, before the host, or in an option
+        return f"{scheme}{mark}…"
+    place = head.rpartition("@")[2]
+    host, colon, port = place.partition("/")[0].rpartition(":")
+    if colon and not port.isdigit() and not port.endswith("]"):  # a password that lost its host
+        return f"{scheme}{mark}{host}:…"
+    return f"{scheme}{mark}{place}"
 
 
 class _Reader:
@@ -103,6 +148,11 @@ class _Reader:
             return default
         return value
 
+    def port(self) -> int:
+        """The port that the platform gives, or ours."""
+        given = self._environ.get("PORT", "")
+        return int(given) if given.isdecimal() else _PORT
+
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         text = self._value(name) or default
         found = next((choice for choice in choices if choice.lower() == text.lower()), None)
@@ -111,8 +161,13 @@ class _Reader:
         return found or default
 
     def url(self, name: str, schemes: tuple[str, ...]) -> str | None:
-        text = self._value(name)
-        if not text:
+        self._known |= {_PREFIX + name, f"{_PREFIX}{name}_FILE"}
+        try:
+            text = find_url(self._environ, _PREFIX + name)
+        except ConfigurationError as error:
+            self._problems += error.problems
+            return None
+        if text is None:
             return None
         scheme, mark, _ = text.partition("://")
         if not mark or scheme not in schemes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b32encode
-from hashlib import sha256
 
 from torpor.kernel.errors import ConfigurationError
 
@@ -43,6 +42,8 @@ class StepKey:
                     )
                 ]
             )
+        from hashlib import sha256
+
         # Each part with its length, so that no two triples are written alike.
         named = "".join(f"{len(part)}:{part}" for part in (self._binding, self._origin, name))
         return b32encode(sha256(named.encode("utf-8", "surrogatepass")).digest()[:_BYTES]).decode().lower()

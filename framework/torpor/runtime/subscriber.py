@@ -11,18 +11,17 @@ from torpor.kernel.order import Order
 from torpor.kernel.retry import wait_before
 from torpor.ports.consumer import Subscription
 from torpor.runtime.context import STARTING
-from torpor.runtime.lane import BATCH, Intake, Taking
+from torpor.runtime.lane import BATCH, Intake, taking_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torpor.kernel.message import Delivery
+    from torpor.kernel.progress import Progress
     from torpor.ports.broker import Broker
-    from torpor.ports.clock import Clock
     from torpor.ports.consumer import Consumer
     from torpor.runtime.context import Context
     from torpor.runtime.plan import SubscriberBinding
-    from torpor.runtime.policies import Policies
     from torpor.runtime.unit import Units
 
 _FETCH = 4 * BATCH
@@ -34,7 +33,7 @@ class Subscriber:
     def __init__(self, binding: SubscriberBinding, units: Units, *, broker: Broker, context: Context) -> None:
         self.binding = binding
         spawn = partial(context.health.watch, binding.handled.name)
-        taking = _taking(binding.policies, context.clock)
+        taking = taking_of(binding.policies, context.clock)
         self.gate = units.gate
         self.intake = Intake(units.run, spawn=spawn, settled=self._acknowledge, taking=taking)
         self._broker = broker
@@ -46,6 +45,10 @@ class Subscriber:
         """Begins to fetch."""
         self._context.report(self.binding.handled.name, STARTING)
         self._task = self._context.health.watch(self.binding.handled.name, self._run())
+
+    async def progress(self) -> Progress | None:
+        """How far its group is; None when its consumer is not open yet. Raises BrokerUnavailable."""
+        return None if self._consumer is None else await self._consumer.progress()
 
     async def stop(self) -> None:
         """Stops fetching; what was fetched goes on in its lanes, unless its handler pauses."""
@@ -98,10 +101,3 @@ class Subscriber:
             await self._consumer.acknowledge(fetched)
         except BrokerUnavailable:  # they come again, and the inbox knows them; the host's ping tells of the broker
             return
-
-
-def _taking(policies: Policies, clock: Clock) -> Taking:
-    batch, lanes, order = policies.batch, policies.lanes, policies.order
-    if batch is None:
-        return Taking(lanes=lanes, order=order)
-    return Taking(size=batch.size, lanes=lanes, order=order, window=batch.window, clock=clock if batch.window else None)

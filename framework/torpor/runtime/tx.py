@@ -10,7 +10,6 @@ from torpor.contract.codec import encode
 from torpor.kernel.errors import ConfigurationError, NotRunning, StatementFailed, UndeclaredEvent
 from torpor.kernel.message import Timer
 from torpor.runtime.deferred import Deferred
-from torpor.runtime.rows import table_rows
 from torpor.runtime.steps import StepKey
 
 if TYPE_CHECKING:
@@ -20,31 +19,46 @@ if TYPE_CHECKING:
     from sqlmodel.ext.asyncio.session import AsyncSession
 
     from torpor.contract.event import Contract
+    from torpor.kernel.identity import Caller
     from torpor.kernel.message import Message
     from torpor.ports.clock import Clock
     from torpor.ports.unit import Unit
 
 
+_PASSED_ON = ("traceparent", "authtype", "authid")
+
+
 class Envelope:
     """What a service puts on each message it publishes."""
 
-    __slots__ = ("clock", "new_id", "service")
+    __slots__ = ("_second", "_text", "clock", "new_id", "service")
 
     def __init__(self, service: str, *, new_id: Callable[[], str], clock: Clock) -> None:
         self.service = service
         self.new_id = new_id
         self.clock = clock
+        self._second = -1.0
+        self._text = ""
 
-    def attributes(self, cause: Message | None) -> Mapping[str, str]:
-        """The attributes of a new message, which tell its cause and pass on its correlation and trace."""
-        now = datetime.fromtimestamp(self.clock.time(), UTC).isoformat().replace("+00:00", "Z")
-        attributes = {"source": self.service, "time": now, "datacontenttype": "application/json"}
+    def attributes(self, cause: Message | None, caller: Caller | None = None) -> Mapping[str, str]:
+        """The attributes of a new message, which tell its cause and pass on its correlation, trace and caller."""
+        attributes = {"source": self.service, "time": self._now(), "datacontenttype": "application/json"}
         if cause is not None:
             attributes["causationid"] = cause.id
             attributes["correlationid"] = cause.attributes.get("correlationid", cause.id)
-            if "traceparent" in cause.attributes:
-                attributes["traceparent"] = cause.attributes["traceparent"]
+            for name in _PASSED_ON:
+                if name in cause.attributes:
+                    attributes[name] = cause.attributes[name]
+        if caller is not None:
+            attributes |= caller.attributes()
         return attributes
+
+    def _now(self) -> str:
+        """The time as RFC 3339 writes it. The text of a second is kept: it is most of what this costs."""
+        second, part = divmod(self.clock.time(), 1.0)
+        if second != self._second:
+            self._second, self._text = second, f"{datetime.fromtimestamp(second, UTC):%Y-%m-%dT%H:%M:%S}"
+        return f"{self._text}.{int(part * 1_000_000):06d}Z"
 
 
 class Publisher(Protocol):
@@ -70,8 +84,8 @@ class Tx:
     """
 
     __slots__ = (
-        "_deferred", "_envelope", "_follows", "_handled", "_is_shared", "_request", "_session", "_unit", "message",
-        "published", "timers",
+        "_caller", "_deferred", "_envelope", "_follows", "_handled", "_is_shared", "_request", "_session", "_unit",
+        "fleeting", "message", "published", "timers",
     )  # fmt: skip
 
     def __init__(
@@ -83,7 +97,9 @@ class Tx:
         message: Message | None,
         request: str | None = None,
         deferred: Deferred | None = None,
+        caller: Caller | None = None,
     ) -> None:
+        self._caller = caller
         self._unit: Unit | None = unit
         self._handled = handled
         self._envelope = envelope
@@ -94,6 +110,7 @@ class Tx:
         self._request = request  # what its client calls it, when it does
         self.message = message
         self.published: list[Message] = []
+        self.fleeting: list[Message] = []  # not for the outbox: told once the unit has committed
         self.timers: list[Timer] = []
 
     async def execute(self, statement: str, *parameters: object) -> int:
@@ -114,6 +131,8 @@ class Tx:
     async def insert_many(self, table: str, rows: Iterable[Mapping[str, object]]) -> int:
         """Adds rows to `table` or `schema.table` at once, the fastest way the database has; returns how many. A row is
         its columns by name, each of the same columns. Names are taken as they are, capitals too."""
+        from torpor.runtime.rows import table_rows
+
         columns, values = table_rows(table, rows)
         await self._flush_deferred()
         return await self._open.statements.insert_many(table, columns, values) if values else 0
@@ -156,10 +175,15 @@ class Tx:
             )
         _ = self._open
         envelope = self._envelope
-        attributes = envelope.attributes(self.message)
+        attributes = envelope.attributes(self.message, self._caller)
         message = encode(event, id=envelope.new_id(), key=key, attributes=attributes)
         due_at = _due(after, at, envelope.clock)
-        if due_at is not None:
+        if not getattr(event, "__torpor_durable__", True):
+            if due_at is not None or timer is not None:
+                told = f"{type(event).__name__} is fleeting (durable=False), and cannot wait. Give it no time."
+                raise ConfigurationError([told])
+            self.fleeting.append(message)
+        elif due_at is not None:
             self.timers.append(Timer(timer or message.id, due_at, message))
         elif timer is not None:
             raise ConfigurationError(

@@ -116,7 +116,8 @@ class Units:
         self._careful = max(0, self._careful - 1)
         self._count(effects, self._context.clock.time() - started)
         parked = len(effects.parked) + effects.claimed
-        self._context.committed(Committed(len(effects.published), parked=parked, timers=len(effects.timers)))
+        rows = Committed(len(effects.published), parked=parked, timers=len(effects.timers), fleeting=effects.fleeting)
+        self._context.committed(rows)
 
     async def _attempt(self, unit: Unit, batch: Sequence[Delivery], effects: Effects, *, is_careful: bool) -> None:
         """Has those of a batch handled whose turn it is."""

@@ -12,16 +12,19 @@ from torpor.kernel.parked import ParkedQuery
 from torpor.runtime.ids import new_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     import httpx
 
     from torpor.assembly import Deployment
+    from torpor.contract.event import Request
     from torpor.kernel.message import ParkedMessage
     from torpor.runtime.host import Host
     from torpor.runtime.service import Service
+    from torpor.testing.socket import TestSocket
 
+A = TypeVar("A")
 C = TypeVar("C")
 
 _PATIENCE_SECONDS = 10.0
@@ -39,19 +42,21 @@ class TestShop:
         assert shop.published(OrderPlaced)
     ```
 
-    With `waits=False` it opens before the services are ready, to test how they start.
+    With `waits=False` it opens before the services are ready, to test how they start. With `delivery="push"` messages
+    are posted to `/-/events/<handler>` as CloudEvents, and nothing is consumed.
     """
 
     __test__ = False  # pytest is not to collect it
 
-    def __init__(self, *services: Service, waits: bool = True) -> None:
+    def __init__(self, *services: Service, waits: bool = True, delivery: str = "pull") -> None:
         from torpor.adapters.memory.broker import MemoryHub
         from torpor.adapters.memory.clock import VirtualClock
 
-        self.hub = MemoryHub()
         self.clock = VirtualClock()
+        self.hub = MemoryHub(now=self.clock.time)
         self._services = services
         self._waits = waits
+        self._delivery = delivery
         self._deployment: Deployment | None = None
         self._client: httpx.AsyncClient | None = None
 
@@ -89,6 +94,18 @@ class TestShop:
         """`PUT path`."""
         return await self.request("PUT", path, **options)
 
+    def connect(self, path: str, *, headers: Mapping[str, str] | None = None) -> TestSocket:
+        """A WebSocket to a path, for `async with`."""
+        from torpor.runtime.peer import Knock
+        from torpor.testing.socket import TestSocket
+
+        door = self._running.sockets
+        if door is None:
+            raise NotRunning("These services take no WebSockets. Declare one with .socket(path).")
+        path, _, query = path.partition("?")
+        named = {name.lower(): value for name, value in (headers or {}).items()}
+        return TestSocket(door.let_in, Knock(path, query, {"host": "torpor.test", **named}), self.settle)
+
     async def publish(self, event: object, *, id: str | None = None) -> None:
         """Publishes an event as if another service had; twice with one `id` is a redelivery. A `Message` goes out
         as it is, well-formed or not."""
@@ -100,13 +117,29 @@ class TestShop:
             message = encode(event, id=id or new_id(), key=None, attributes={"source": "test"})
         broker = MemoryBroker(self.hub)
         await broker.start()
+        heard = {listener.topic for host in self.hosts for listener in host.plan.listeners}
+        if message.topic in heard or not getattr(event, "__torpor_durable__", True):
+            await broker.exchange.tell([message])
+            return
         await broker.declare([message.topic], ())
         await broker.publish([message])
+
+    async def ask(self, request: Request[A], *, timeout: float = 5.0) -> A:  # noqa: ASYNC109  # it travels
+        """Asks as another service would, and returns the answer."""
+        from torpor.adapters.memory.broker import MemoryBroker
+        from torpor.runtime.asking import Asking
+        from torpor.runtime.tx import Envelope
+
+        broker = MemoryBroker(self.hub)
+        await broker.start()
+        asking = Asking(broker.exchange, Envelope("test", new_id=new_id, clock=self.clock))
+        return await asking(request, timeout=timeout)
 
     def published(self, contract: type[C]) -> list[C]:
         """The events of one contract that were published so far, in order."""
         topic = topic_of(contract)
-        return [decode(contract, message) for message in self.hub.published if message.topic == topic]
+        messages = (*self.hub.published, *self.hub.switch.told)
+        return [decode(contract, message) for message in messages if message.topic == topic]
 
     async def parked(self, binding: str | None = None) -> list[ParkedMessage]:
         """What is parked, in one binding or in all."""
@@ -147,7 +180,7 @@ class TestShop:
     async def _open(self) -> None:
         from torpor.assembly import assemble_in_memory
 
-        self._deployment = assemble_in_memory(self._services, hub=self.hub, clock=self.clock)
+        self._deployment = assemble_in_memory(self._services, hub=self.hub, clock=self.clock, delivery=self._delivery)
         await self._deployment.start()
 
     async def _close(self) -> None:

@@ -82,6 +82,44 @@ def test_what_is_written_is_stable_and_told(written: Written, capsys: pytest.Cap
     assert "nothing breaking, of 0 changes" in capsys.readouterr().out
 
 
+REQUESTS = """
+from torpor import Ask, Request, Service
+
+class GetPrice(Request[{answer}], topic="prices.get"):
+    sku: str
+
+class GetStock(Request[int], topic="stock.get"):
+    sku: str
+
+prices = Service("prices")
+
+@prices.answer(GetPrice)
+async def quote(request: GetPrice, ask: Ask) -> {answer}:
+    return await ask(GetStock(sku=request.sku))
+"""
+
+
+def test_requests_are_checked_with_their_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A request that nobody answers is a note, and a change of an answer breaks who asks."""
+    service, contracts = tmp_path / "found_requests.py", tmp_path / "contracts.json"
+    service.write_text(REQUESTS.format(answer="int"))
+    assert main(["check", str(service), "--write", str(contracts)]) == 0
+    note = "note: prices.quote asks GetStock, and no service here answers it on 'stock.get'."
+    assert note in capsys.readouterr().out
+    shapes = json.loads(contracts.read_text())["services"]["prices"]
+    assert {name: (shape["publishes"], shape["handles"]) for name, shape in shapes.items()} == {
+        "GetPrice": (False, True),
+        "GetPrice (answer)": (True, False),
+        "GetStock": (True, False),
+        "GetStock (answer)": (False, True),
+    }
+
+    changed = tmp_path / "found_requests_2.py"
+    changed.write_text(REQUESTS.format(answer="str"))
+    assert main(["check", str(changed), "--against", str(contracts)]) == 1
+    assert "BREAKING prices: GetPrice (answer)" in capsys.readouterr().out
+
+
 def test_a_compatible_change_is_told_as_such(written: Written, capsys: pytest.CaptureFixture[str]) -> None:
     """An added field with a default ends with exit code 0."""
     assert written.check("--against", str(written.contracts), field="total: int; note: str = ''") == 0

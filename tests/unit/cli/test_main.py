@@ -49,10 +49,22 @@ def test_check_fails_with_exit_code_1(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_check_counts_what_is_good(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A service without mistakes is counted with its handlers."""
     (tmp_path / "found_right.py").write_text(
-        'from torpor import Service\nright = Service("right")\n\n@right.get("/x")\nasync def fine() -> str: return ""\n'
+        'from torpor import Service\nright = Service("right", public=True)\n\n'
+        '@right.get("/x")\nasync def fine() -> str: return ""\n'
     )
     assert main(["check", str(tmp_path / "found_right.py")]) == 0
     assert capsys.readouterr().out == "1 service, 1 handler: all good\n"
+
+
+def test_check_refuses_a_route_of_which_nobody_says_who_may_call_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A route is closed or open because somebody wanted it so."""
+    (tmp_path / "found_open.py").write_text(
+        'from torpor import Service\nopen = Service("open")\n\n@open.get("/x")\nasync def any() -> str: return ""\n'
+    )
+    assert main(["check", str(tmp_path / "found_open.py")]) == 1
+    assert "public=True" in capsys.readouterr().err
 
 
 def test_migrate_asks_for_the_database(

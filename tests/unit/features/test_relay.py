@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 
+import pytest
+
 from torpor import Event, Message, Service, Tx
 from torpor.adapters.memory.broker import MemoryBroker
 from torpor.kernel.errors import BrokerUnavailable, Rejected
@@ -162,3 +164,44 @@ async def test_a_clean_stop_publishes_nothing_twice() -> None:
         broker.confirms.set()
         await stopping
         assert sent(shop) == [("a", 1)]
+
+
+class Text(Event, topic="text"):
+    text: str
+
+
+def writer() -> Service:
+    """A service that publishes as many texts at once as it is told."""
+    service = Service("writer")
+
+    @service.post("/texts/{count}/{size}")
+    async def write(count: int, size: int, tx: Tx) -> None:
+        for _ in range(count):
+            tx.publish(Text(text="x" * size))
+
+    return service
+
+
+class Counting(MemoryBroker):
+    """A broker that notes how many messages it is given at a time."""
+
+    given: list[int]
+
+    async def publish(self, messages: Sequence[Message]) -> Mapping[int, Rejected]:
+        self.given.append(len(messages))
+        return await super().publish(messages)
+
+
+@pytest.mark.parametrize(("size", "batches"), [(10, [500, 2000, 100]), (2_000, [500, 500, 100])])
+async def test_a_backlog_of_small_messages_goes_out_in_larger_batches(size: int, batches: list[int]) -> None:
+    """After a full batch of small messages more are taken at a time, which saves commits; of larger ones not."""
+    async with TestShop(writer()) as shop:
+        (host,) = shop.hosts
+        broker = Counting(shop.hub)
+        broker.given = []
+        await broker.start()
+        host.broker = broker
+        assert (await shop.post(f"/texts/{sum(batches)}/{size}")).status_code == 200
+        await shop.settle()
+
+    assert broker.given == batches

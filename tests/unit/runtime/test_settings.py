@@ -1,10 +1,17 @@
 """Settings: typed, and every mistake told at once, without secrets."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import pytest
 
 from torpor.assembly import open_store
 from torpor.kernel.errors import ConfigurationError
 from torpor.runtime.settings import Settings, without_secrets
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_defaults_are_closed() -> None:
@@ -50,9 +57,37 @@ def test_every_mistake_is_told_at_once() -> None:
         ("u:a@host:4222", "host:4222"),
         ("postgresql://u:a@h/db?password=b", "postgresql://h/db"),
         ("sqlite:///x.db", "sqlite:///x.db"),
+        ("kafka://u:s,e/c#r@e%t@h1:9092,h2:9092?ca=/x", "kafka://h1:9092,h2:9092"),
+        ("kafka://u:se?cret@h", "kafka://…"),
+        ("postgresql://h/db?password=s@cret", "postgresql://…"),
+        ("nats://u:secret", "nats://u:…"),
+        ("nats://[::1]:4222", "nats://[::1]:4222"),
+        ("nats://[::1]", "nats://[::1]"),
         (None, None),
     ],
 )
 def test_a_url_is_shown_without_its_secrets(url: str | None, shown: str | None) -> None:
     """User, password and options of a URL are never shown, of none in a list."""
     assert without_secrets(url) == shown
+
+
+def test_a_url_is_read_from_the_file_that_is_named(tmp_path: Path) -> None:
+    """A secret may be mounted as a file: its text is the URL, without the spaces and the line's end around it."""
+    secret = tmp_path / "database"
+    secret.write_text("postgresql://torpor:hunter2@db/shop?schema={service}\n")
+    settings = Settings.read({"TORPOR_DATABASE_URL_FILE": str(secret)})
+    assert settings.database_url == "postgresql://torpor:hunter2@db/shop?schema={service}"
+    assert settings.broker_url is None
+
+
+def test_what_is_wrong_with_a_file_of_a_url_is_told_without_its_text(tmp_path: Path) -> None:
+    """A missing file, an empty one, one with no URL, and one beside a URL are each a mistake of its own."""
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "wrong").write_text("amqp://user:hunter2@host")
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    for name, told in {"missing": "cannot be read", "empty": "empty", "wrong": "Expected", "bytes": "cannot"}.items():
+        with pytest.raises(ConfigurationError, match=told) as caught:
+            Settings.read({"TORPOR_BROKER_URL_FILE": str(tmp_path / name)})
+        assert "hunter2" not in str(caught.value)
+    with pytest.raises(ConfigurationError, match="both set"):
+        Settings.read({"TORPOR_BROKER_URL": "memory://", "TORPOR_BROKER_URL_FILE": str(tmp_path / "wrong")})

@@ -14,12 +14,12 @@ from torpor.adapters.sqlite.store import SqliteStore
 from torpor.kernel.errors import StatementFailed, StoreUnavailable
 from torpor.kernel.message import Delivery
 from torpor.kernel.parked import ParkedQuery
+from torpor.runtime.attempts import Work
 from torpor.runtime.binding import bind
 from torpor.runtime.context import Context, Health
 from torpor.runtime.ids import new_id
 from torpor.runtime.metrics import Metrics
 from torpor.runtime.tx import Envelope
-from torpor.runtime.attempts import Work
 from torpor.runtime.unit import Units
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, create_model
 from pydantic.json_schema import GenerateJsonSchema, models_json_schema
 
+from torpor.adapters.asyncapi.replies import add_replies, codec_of
 from torpor.contract.payload import content_type_of
 from torpor.contract.shapes import schema_of
 from torpor.kernel.errors import ConfigurationError
@@ -51,7 +52,11 @@ def document(plans: Sequence[Plan], title: str, *, version: str, broker_url: str
     if not _servers(broker_url):
         made["servers"] = {}
     types = {_SCHEMAS + name: content_type_of(contract) for contract, name in names.items()}
-    return _mended(made, schemas, types, correlation_id=_CORRELATION_ID.format("ce_" if is_kafka else "ce-"))
+    mended = _mended(made, schemas, types, correlation_id=_CORRELATION_ID.format("ce_" if is_kafka else "ce-"))
+    add_replies(mended, plans, names)
+    for part in (mended["channels"], mended["components"]["messages"]):
+        part.update(_sorted({name: part.pop(name) for name in [*part]}))
+    return mended
 
 
 def _twin(broker_url: str | None) -> Any:
@@ -72,7 +77,7 @@ def _is_kafka(broker_url: str | None) -> bool:
 
 def _declare(twin: Any, plan: Plan, stubs: Stubs, *, group: str) -> None:
     """Declares a service's subscribers and publishers, each under a title of its own."""
-    for binding in plan.subscribers:
+    for binding in (*plan.subscribers, *plan.listeners):
         subscriber = twin.subscriber(
             binding.topic,
             **{group: binding.group},
@@ -80,11 +85,16 @@ def _declare(twin: Any, plan: Plan, stubs: Stubs, *, group: str) -> None:
             description=inspect.getdoc(binding.handled.function),
         )
         subscriber(_handler(stubs[binding.contract]))
-    for contract in plan.published:
+    for answerer in plan.answerers:
+        handled = answerer.handled
+        told = inspect.getdoc(handled.function)
+        subscriber = twin.subscriber(answerer.topic, **{group: plan.name}, title=handled.name, description=told)
+        subscriber(_handler(stubs[answerer.contract]))
+    for contract in (*plan.published, *plan.asked):
         stub = stubs[contract]
         twin.publisher(
             contract.__torpor_topic__ or "",
-            title=f"{plan.name}.publishes.{stub.__name__}",
+            title=f"{plan.name}.{'asks' if contract.__torpor_is_request__ else 'publishes'}.{stub.__name__}",
             description=inspect.cleandoc(contract.__doc__ or "") or None,
             schema=stub,
         )
@@ -106,8 +116,9 @@ def _schemas(plans: Sequence[Plan]) -> tuple[dict[type[Contract], str], dict[str
     them apart. So FastStream sees a stub for each contract, with pydantic's name, and pydantic's schemas replace
     those of the stubs.
     """
-    contracts = {b.contract: None for plan in plans for b in plan.subscribers}
-    contracts.update({contract: None for plan in plans for contract in plan.published})
+    contracts = {b.contract: None for plan in plans for b in (*plan.subscribers, *plan.listeners)}
+    contracts.update({answerer.contract: None for plan in plans for answerer in plan.answerers})
+    contracts.update({contract: None for plan in plans for contract in (*plan.published, *plan.asked)})
     models = [contract for contract in contracts if contract.__torpor_codec__ is None]
     references, definitions = models_json_schema(
         [(contract, "validation") for contract in models],
@@ -119,6 +130,9 @@ def _schemas(plans: Sequence[Plan]) -> tuple[dict[type[Contract], str], dict[str
     for contract in [contract for contract in contracts if contract not in names]:
         names[contract] = _free(contract.__name__, schemas)
         schemas[names[contract]] = _standing_alone(schema_of(contract) or {}, names[contract], schemas)
+    for contract in [contract for contract in contracts if contract.__torpor_is_request__]:
+        answer = f"{names[contract]}.answer"
+        schemas[answer] = _standing_alone(codec_of(contract).schema() or {}, answer, schemas)
     return names, schemas
 
 

@@ -27,11 +27,14 @@ if TYPE_CHECKING:
 
 
 class DirectStore:
-    """Publishes at commit. At least once, as a delivery that was not acknowledged comes again; no inbox knows it."""
+    """Publishes at commit. At least once, as a delivery that was not acknowledged comes again; no inbox knows it.
+
+    Unless it parks, what cannot be handled is not published: whoever has handed it in is told.
+    """
 
     __slots__ = ("_broker", "_parked_topic", "answers", "hints", "leases", "outbox", "parking", "promises", "timers")
 
-    def __init__(self, broker: Broker, service: str) -> None:
+    def __init__(self, broker: Broker, service: str, *, parks: bool = True) -> None:
         self.promises = StorePromises(is_durable=False, is_transactional=False, runs_sql=False)
         self.outbox: OutboxLog = NoOutbox()
         self.parking: ParkingLot = ParkedTopic(f"{service}.parked")
@@ -40,7 +43,7 @@ class DirectStore:
         self.hints: Hints = NoHints()
         self.answers: Answers = NoAnswers()
         self._broker = broker
-        self._parked_topic = f"{service}.parked"
+        self._parked_topic = f"{service}.parked" if parks else None
 
     def __repr__(self) -> str:
         return f"<DirectStore {self._parked_topic}>"
@@ -67,7 +70,7 @@ class DirectUnit:
 
     __slots__ = ("_broker", "_held", "_mark", "_parked_topic", "_set_aside", "requests", "statements")
 
-    def __init__(self, broker: Broker, parked_topic: str) -> None:
+    def __init__(self, broker: Broker, parked_topic: str | None) -> None:
         self.statements: Statements = NoStatements()
         self.requests: Requests = NoRequests()
         self._broker = broker
@@ -99,7 +102,8 @@ class DirectUnit:
         if timers:
             raise _no_database()
         self._held += messages
-        self._set_aside += [self._parked_copy(row) for row in parked]
+        if self._parked_topic is not None:
+            self._set_aside += [_parked_copy(row, self._parked_topic) for row in parked]
 
     async def cancel(self, timer: str, due_at: float | None = None) -> bool:
         raise _no_database()
@@ -117,32 +121,10 @@ class DirectUnit:
         if not messages and not set_aside:
             return
         if set_aside:
-            await self._broker.declare([self._parked_topic], ())
+            await self._broker.declare([set_aside[0].topic], ())
         refusals = await self._broker.publish([*messages, *set_aside])
         if refusals:
             raise refusals[min(refusals)]
-
-    def _parked_copy(self, row: ParkedMessage) -> Message:
-        """The original message on the parked topic, with what an operator needs to send it back.
-
-        Its id names the binding too: two bindings may set the same message aside, and a broker would drop a copy.
-        """
-        message = row.message
-        attributes = {
-            **message.attributes,
-            "torporbinding": row.binding,
-            "torporreason": row.reason,
-            "torportopic": message.topic,
-            "torporid": message.id,
-        }
-        return Message(
-            self._parked_topic,
-            message.data,
-            id=f"{message.id}/{row.binding}",
-            type=message.type,
-            key=message.key,
-            attributes=attributes,
-        )
 
 
 class NoRequests:
@@ -286,6 +268,23 @@ class NoHints:
 
     async def listen(self, heard: Callable[[], None]) -> None:
         """Nothing to hear."""
+
+
+def _parked_copy(row: ParkedMessage, topic: str) -> Message:
+    """The original message on the parked topic, with what an operator needs to send it back.
+
+    Its id names the binding too: two bindings may set the same message aside, and a broker would drop a copy.
+    """
+    message = row.message
+    attributes = {
+        **message.attributes,
+        "torporbinding": row.binding,
+        "torporreason": row.reason,
+        "torportopic": message.topic,
+        "torporid": message.id,
+    }
+    id = f"{message.id}/{row.binding}"
+    return Message(topic, message.data, id=id, type=message.type, key=message.key, attributes=attributes)
 
 
 def _no_database() -> StatementFailed:

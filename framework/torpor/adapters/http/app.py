@@ -8,59 +8,80 @@ from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Depends, FastAPI
-from fastapi.exceptions import RequestValidationError
+from starlette.routing import Route
 
+from torpor.adapters.http.answer import AnsweringApp
+from torpor.adapters.http.crossing import preflights
+from torpor.adapters.http.describing import describe_problems
 from torpor.adapters.http.edge import Edge
+from torpor.adapters.http.events import HOSTS
+from torpor.adapters.http.guarding import caller_in, guard_route
 from torpor.adapters.http.idempotency import Once, documentation, once_of, route_of
-from torpor.adapters.http.operations import Operations
-from torpor.adapters.http.validation import refuse
+from torpor.adapters.http.problems import tell_problems
+from torpor.adapters.http.push import EVENTS
+from torpor.adapters.http.ruling import Ruling
 from torpor.kernel.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from torpor.adapters.http.operations import Operations
+    from torpor.adapters.http.push import PushEndpoint
+    from torpor.kernel.auth import Auth
+    from torpor.runtime.guard import Guard
     from torpor.runtime.host import Host
     from torpor.runtime.plan import RouteBinding
 
 _ONCE, _HANDED = "torpor_once", Annotated[Any, Depends(once_of)]  # how the endpoint of a request with a key gets it
+_CALLER, _CALLING = "torpor_caller", Annotated[Any, Depends(caller_in)]
 _PARAMETER = re.compile(r"{\w+(:\w+)?}")
 
 
 def build_app(
     hosts: Sequence[Host],
     *,
+    operations: Operations,
     body_limit: int,
-    asyncapi: Callable[[], dict[str, Any]],
-    metrics: Callable[[], tuple[bytes, str]],
-    topology: Callable[[], dict[str, Any]],
-    title: str | None = None,
+    guard_of: Callable[[Auth], Guard] | None = None,
+    push: PushEndpoint | None = None,
     version: str = "0.1.0",
 ) -> FastAPI:
     """The application of some hosts, which it neither starts nor stops.
 
-    It carries their routes by FastAPI's own rules, and Torpor's own under `/-/`. Raises ConfigurationError with
+    It carries their routes by FastAPI's own rules, and the operations under `/-/`. Raises ConfigurationError with
     every route that cannot be served.
     """
     app = FastAPI(
-        title=title or ", ".join(host.name for host in hosts) or "Torpor",
+        title=", ".join(host.name for host in hosts) or "Torpor",
         version=version,
         # A trace is to go on over the broker; FastAPI's own ends with the request, and would double ours.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    operations = Operations(hosts, asyncapi=asyncapi, metrics=metrics, topology=topology)
-    app.mount("/-", operations.router())
-    app.add_exception_handler(RequestValidationError, refuse)  # type: ignore[arg-type]  # the error of its class
-    bindings = _add_routes(app, hosts)
+    setattr(app.state, HOSTS, hosts)
+    if push is not None:
+        app.mount(EVENTS.rstrip("/"), AnsweringApp(push.answer))
+    app.mount("/-", AnsweringApp(operations.answer))
+    tell_problems(app)
+    bindings = _add_routes(app, hosts, guard_of)
+    app.router.routes.extend(preflights(bindings.values()))
+    describe_problems(app, bindings)
+    if push is not None:  # behind the routes, so that a service may have this one itself
+        app.router.routes.append(
+            Route("/", AnsweringApp(push.answer), methods=["POST", "OPTIONS"], include_in_schema=False)
+        )
     app.add_middleware(Edge, body_limit=body_limit, bindings=bindings)
     return app
 
 
-def _add_routes(app: FastAPI, hosts: Sequence[Host]) -> dict[Any, RouteBinding]:
+def _add_routes(
+    app: FastAPI, hosts: Sequence[Host], guard_of: Callable[[Auth], Guard] | None
+) -> dict[Any, RouteBinding]:
     """Adds every host's routes in the order of their declaration; returns their bindings by endpoint."""
     documentation = (app.openapi_url, app.docs_url, app.redoc_url, app.swagger_ui_oauth2_redirect_url)
     taken = {("GET", path): "FastAPI's documentation" for path in documentation}
     bindings: dict[Any, RouteBinding] = {}
     problems: list[str] = []
+    ruling = Ruling()
     for host in hosts:
         for binding in host.plan.routes:
             handler = f"{binding.handled.name!r} ({binding.handled.location})"
@@ -77,6 +98,12 @@ def _add_routes(app: FastAPI, hosts: Sequence[Host]) -> dict[Any, RouteBinding]:
                 )
             except (RuntimeError, AssertionError, TypeError, ValueError) as error:
                 problems.append(f"Handler {handler} is no route for FastAPI: {_on_one_line(error)}")
+            else:
+                route: Any = app.router.routes[-1]
+                ruling.around_handler(route, binding, host.clock)
+                if binding.access.auth is not None:
+                    guard_route(app, guard_of, binding)
+                ruling.around_guard(route, binding, host.clock)
             bindings[endpoint] = binding
     if problems:
         raise ConfigurationError(problems)
@@ -96,15 +123,18 @@ def _endpoint(host: Host, binding: RouteBinding) -> Callable[..., Any]:
     respond, parameters = host.respond, list(binding.foreign)
 
     async def endpoint(**arguments: Any) -> Any:
-        return await respond(binding, arguments)
+        return await respond(binding, arguments, caller=arguments.pop(_CALLER, None))
 
     async def endpoint_once(**arguments: Any) -> Any:
         once: Once | None = arguments.pop(_ONCE)
-        return await respond(binding, arguments, None if once is None else await once.open(binding))
+        caller = arguments.pop(_CALLER, None)
+        return await respond(binding, arguments, None if once is None else await once.open(binding), caller=caller)
 
     if binding.idempotency is not None:
         endpoint = endpoint_once
         parameters.append(inspect.Parameter(_ONCE, inspect.Parameter.KEYWORD_ONLY, annotation=_HANDED))
+    if binding.access.auth is not None:
+        parameters.append(inspect.Parameter(_CALLER, inspect.Parameter.KEYWORD_ONLY, annotation=_CALLING))
     handler = binding.handled.function
     endpoint.__name__ = binding.handled.name.partition(".")[2]
     endpoint.__doc__ = handler.__doc__

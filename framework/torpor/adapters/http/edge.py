@@ -6,17 +6,22 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.routing import compile_path
 
+from torpor.adapters.http.problems import problem_for, trace_of
 from torpor.kernel.errors import BrokerUnavailable, CircuitOpen, NotRunning, StoreUnavailable, TimedOut
+from torpor.kernel.limit import BodyLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    import re
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from torpor.runtime.plan import RouteBinding
 
+SHOWN = "torpor.shown"  # in a request's scope: the headers that rules give to its answer, whoever makes that
 TOLD = "torpor.told"  # in a request's scope once its failure has been logged and answered
 
 _CONTENT_TOO_LARGE = 413
@@ -28,6 +33,11 @@ _UNAVAILABLE = {
     TimedOut: "A service that this one needs did not answer in time.",
 }  # no error's own text: a driver's may hold an address, a user, a statement
 _log = logging.getLogger("torpor.http")
+
+
+def show(scope: Scope, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    """Gives headers to the answer of a request, be it a refusal or a failure."""
+    scope.setdefault(SHOWN, []).extend(headers)
 
 
 class Edge:
@@ -42,22 +52,33 @@ class Edge:
         self._app = app
         self._limit = body_limit
         self._bindings = bindings
+        self._others = tuple(_limited(bindings))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         length = _declared_length(scope["headers"])
-        if length is None:
-            receive = self._counted(receive)
-        elif length > self._limit:
-            await JSONResponse({"detail": self._refusal}, _CONTENT_TOO_LARGE)(scope, receive, send)
-            return
+        if length != 0:
+            limit = self._limit_of(scope) if self._others else self._limit
+            if length is None:
+                receive = _counted(receive, limit)
+            elif length > limit:
+                await problem_for(scope, _CONTENT_TOO_LARGE, _refusal(limit))(scope, receive, send)
+                return
+        await self._pass_on(scope, receive, send)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Has the application answer, and answers for it when it fails."""
         has_started = False
 
         async def watched(message: Message) -> None:
             nonlocal has_started
-            has_started = True
+            if not has_started:
+                has_started = True
+                shown = scope.get(SHOWN)
+                if shown is not None:
+                    message["headers"] = [*message.get("headers", ()), *shown]
             await send(message)
 
         try:
@@ -65,29 +86,18 @@ class Edge:
         except Exception as error:
             unavailable = next((text for kind, text in _UNAVAILABLE.items() if isinstance(error, kind)), None)
             self._tell(scope, error, is_expected=unavailable is not None)
-            if not has_started:
-                await _answer(unavailable)(scope, receive, send)
-            if has_started or unavailable is None:
+            is_late = has_started
+            if not is_late:
+                await _answer(scope, unavailable)(scope, receive, watched)
+            if is_late or unavailable is None:
                 scope[TOLD] = True
                 raise
 
-    def _counted(self, receive: Receive) -> Receive:
-        """A `receive` that stops a body of undeclared length once it is over the limit."""
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._limit:
-                raise HTTPException(_CONTENT_TOO_LARGE, self._refusal)  # FastAPI answers it
-            return message
-
-        return counted
-
-    @property
-    def _refusal(self) -> str:
-        return f"The body is over the limit of {self._limit} bytes (TORPOR_HTTP_BODY_LIMIT). Send less at a time."
+    def _limit_of(self, scope: Scope) -> int:
+        """How large a body may be here: what the route says, or what the settings say."""
+        method, path = scope["method"], scope["path"]
+        found = (limit for other, pattern, limit in self._others if other == method and pattern.match(path))
+        return next(found, self._limit)
 
     def _tell(self, scope: Scope, error: Exception, *, is_expected: bool) -> None:
         binding = self._bindings.get(scope.get("endpoint"))
@@ -96,7 +106,7 @@ class Edge:
             path, service = scope["path"], None
         else:
             path, service = binding.path, binding.handled.service
-        extra = {"service": service, "method": method, "route": path}
+        extra = {"service": service, "method": method, "route": path, "trace_id": trace_of(scope)}
         if is_expected:
             _log.warning("%s %s answered 503: %s", method, path, error, extra=extra)
         else:
@@ -114,7 +124,34 @@ def _declared_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     return length
 
 
-def _answer(unavailable: str | None) -> JSONResponse:
+def _limited(bindings: Mapping[Any, RouteBinding]) -> Iterator[tuple[str, re.Pattern[str], int]]:
+    """The routes that have a limit of their own."""
+    for binding in bindings.values():
+        limit = None if binding.access.rules is None else binding.access.rules.of(BodyLimit)
+        if limit is not None:
+            yield binding.method, compile_path(binding.path)[0], limit.size
+
+
+def _counted(receive: Receive, limit: int) -> Receive:
+    """A `receive` that stops a body of undeclared length once it is over the limit."""
+    received = 0
+
+    async def counted() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise HTTPException(_CONTENT_TOO_LARGE, _refusal(limit))  # FastAPI answers it
+        return message
+
+    return counted
+
+
+def _refusal(limit: int) -> str:
+    return f"The body is over the limit of {limit} bytes. Send less at a time."
+
+
+def _answer(scope: Scope, unavailable: str | None) -> Response:
     if unavailable is None:
-        return JSONResponse({"detail": "Internal Server Error"}, 500)
-    return JSONResponse({"detail": f"{unavailable} Try again soon."}, 503, headers={"Retry-After": "1"})
+        return problem_for(scope, 500)
+    return problem_for(scope, 503, f"{unavailable} Try again soon.", {"Retry-After": "1"})

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from torpor.adapters.http.guarding import CALLER, IDENTITY
 from torpor.kernel.errors import ConfigurationError
 from torpor.ports.requests import Answer
 from torpor.runtime.idempotency import Answered, KeyedRequest, Reused, UnderWay, fingerprint_of
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     Handle = Callable[[Request], Awaitable[Response]]
 
-CALLER = "torpor.caller"  # in a request's scope, when it is known who asks: callers do not share keys
 
 _ONCE = "torpor.once"  # in a request's scope, when it has a key
 _HEADER = "Idempotency-Key"
@@ -83,7 +83,8 @@ class Once:
         path = scope["path"].encode("utf-8", "surrogatepass")
         fingerprint = fingerprint_of([scope["method"].encode(), path, scope["query_string"], self._body])
         self.keyed = KeyedRequest(self._key, fingerprint, self._policy, caller=scope.get(CALLER))
-        return await self._exits.enter_async_context(self._host.transaction(binding.handled, self.keyed))
+        caller = scope.get(IDENTITY)
+        return await self._exits.enter_async_context(self._host.transaction(binding.handled, self.keyed, caller=caller))
 
 
 async def once_of(request: Request) -> Any:

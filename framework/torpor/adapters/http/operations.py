@@ -1,4 +1,4 @@
-"""The routes under `/-/`: what the platform, Prometheus and people ask of a running deployment."""
+"""What is under `/-/`: what the platform, Prometheus and people ask of a running deployment."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, Router
-
+from torpor.adapters.http.answer import JSON, Answer, as_json, problem
 from torpor.kernel.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from starlette.requests import Request
+    from collections.abc import Callable, Mapping, Sequence
 
     from torpor.runtime.host import Host
+
+HELD_SECONDS = 0.5
+_ROOT = "/-/"
 
 
 class Operations:
@@ -35,37 +34,46 @@ class Operations:
         self._metrics = metrics
         self._topology = topology
         self._document: bytes | None = None
+        self._answers = {
+            answer.__name__: answer for answer in (self.live, self.ready, self.metrics, self.topology, self.asyncapi)
+        }
 
-    def router(self) -> Router:
-        """The routes, to be mounted."""
-        answers = (self.live, self.ready, self.metrics, self.topology, self.asyncapi)
-        return Router([Route(f"/{answer.__name__}", answer) for answer in answers])
+    async def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:  # an Answerer
+        """Answers a request for one of the pages."""
+        page = self._answers.get(path.removeprefix(_ROOT))
+        if page is None:
+            return problem(404, "Not Found")
+        if method not in {"GET", "HEAD"}:
+            return problem(405, "Method Not Allowed", [("allow", "GET, HEAD")])
+        return await page()
 
-    async def live(self, _: Request) -> Response:
+    async def live(self) -> Answer:
         """Says that the process's loop turns, and nothing more: a broken database is no reason for a restart."""
-        return JSONResponse({"live": True})
+        return as_json({"live": True})
 
-    async def ready(self, _: Request) -> Response:
+    async def ready(self) -> Answer:
         """Says whether every service works, and which part does not."""
+        for host in self._hosts:  # a probe that comes early is held, and need not come again
+            if not host.health.known.is_set():
+                await host.clock.wait(host.health.known, HELD_SECONDS)
         is_ready = all(host.is_ready for host in self._hosts)
         services = {host.name: host.status() for host in self._hosts}
-        return JSONResponse({"ready": is_ready, "services": services}, 200 if is_ready else 503)
+        return as_json({"ready": is_ready, "services": services}, 200 if is_ready else 503)
 
-    async def metrics(self, _: Request) -> Response:
+    async def metrics(self) -> Answer:
         """The numbers, in Prometheus's format."""
-        body, content_type = self._metrics()
-        return Response(body, headers={"content-type": content_type})
+        return Answer(200, *self._metrics())
 
-    async def topology(self, _: Request) -> Response:
+    async def topology(self) -> Answer:
         """Who publishes and who listens to what."""
-        return JSONResponse(self._topology())
+        return as_json(self._topology())
 
-    async def asyncapi(self, _: Request) -> Response:
+    async def asyncapi(self) -> Answer:
         """The AsyncAPI document, made on the first request: in a thread, as its maker takes long to import."""
         if self._document is None:
             try:
                 document = await asyncio.to_thread(self._asyncapi)
             except ConfigurationError as error:
-                return JSONResponse({"detail": str(error)}, 501)
+                return problem(501, str(error))
             self._document = json.dumps(document, ensure_ascii=False).encode()
-        return Response(self._document, media_type="application/json")
+        return Answer(200, self._document, JSON)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import socket
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from torpor.adapters.http.edge import TOLD
-from torpor.kernel.errors import ConfigurationError, NotRunning
+from torpor.adapters.http.listening import BACKLOG, listening, port_of
+from torpor.kernel.errors import NotRunning
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Sequence
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-_BACKLOG = 2048
+    from torpor.adapters.http.sockets import SocketDoor
+
 _KEEP_ALIVE_SECONDS = 65  # longer than the minute that load balancers keep an idle connection
 
 
@@ -27,12 +31,19 @@ class HttpServer:
     """
 
     def __init__(
-        self, app: ASGIApp, host: str = "127.0.0.1", port: int = 8000, *, listener: socket.socket | None = None
+        self,
+        app: ASGIApp,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        *,
+        listener: socket.socket | None = None,
+        sockets: SocketDoor | None = None,
     ) -> None:
         self._app = app
+        self._sockets = sockets
         self._address = (host, port)
         self._listener = listener
-        self._port = None if listener is None else _port_of(listener)
+        self._port = None if listener is None else port_of(listener)
         self._server: uvicorn.Server | None = None
         self._ticking: asyncio.Task[None] | None = None
 
@@ -43,22 +54,23 @@ class HttpServer:
             raise NotRunning("The HTTP server has no port before it has started. Await start() first.")
         return self._port
 
-    async def start(self) -> None:
-        """Listens and serves. Raises ConfigurationError for an address that cannot be had."""
+    async def start(self, early: Sequence[socket.socket] = ()) -> None:
+        """Listens and serves, and those who have come early. Raises ConfigurationError for an address that cannot be
+        had."""
         if self._listener is None:
-            self._listener = _listening(*self._address)
-            self._port = _port_of(self._listener)
+            self._listener = listening(*self._address)
+            self._port = port_of(self._listener)
         config = uvicorn.Config(
             _told_once(self._app),
             interface="asgi3",
             http="httptools",
-            ws="none",
+            ws="none" if self._sockets is None else _protocol(self._sockets),
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             workers=1,
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         )
         config.load()
@@ -66,6 +78,11 @@ class HttpServer:
         # The parts of Server.serve, which would take the process's signals.
         server.lifespan = config.lifespan_class(config)
         await server.startup([self._listener])
+        loop = asyncio.get_running_loop()
+        protocol: Any = config.http_protocol_class
+        connection = partial(protocol, config=config, server_state=server.server_state, app_state={})
+        for client in early:
+            await loop.connect_accepted_socket(connection, client)
         self._server = server
         self._ticking = asyncio.create_task(server.main_loop(), name="http")
 
@@ -81,6 +98,13 @@ class HttpServer:
         await asyncio.gather(ticking, *server.server_state.tasks, return_exceptions=True)
 
 
+def _protocol(door: SocketDoor) -> Any:
+    """What uvicorn makes of a connection that asks to be a WebSocket."""
+    from torpor.adapters.http.upgrade import SocketProtocol
+
+    return lambda **_: SocketProtocol(door)
+
+
 def _told_once(app: ASGIApp) -> ASGIApp:
     """The application, without the failures that it has told and answered: uvicorn would tell them again."""
 
@@ -92,39 +116,3 @@ def _told_once(app: ASGIApp) -> ASGIApp:
                 raise
 
     return told_once
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket that listens on an address."""
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)  # localhost is 127.0.0.1
-        listener = socket.socket(family, socket.SOCK_STREAM)
-    except (OSError, UnicodeError) as error:
-        raise ConfigurationError([_refused(host, port, error)]) from error
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ConfigurationError([_refused(host, port, error)]) from error
-    listener.settimeout(0)  # the loop waits, the socket does not
-    return listener
-
-
-def _port_of(listener: socket.socket) -> int:
-    return int(listener.getsockname()[1])
-
-
-def _refused(host: str, port: int, error: OSError | UnicodeError) -> str:
-    other = "choose another with --port or TORPOR_HTTP_PORT"
-    number, reason = (error.errno, error.strerror) if isinstance(error, OSError) else (None, "no host has such a name")
-    if number == errno.EADDRINUSE:
-        return f"Port {port} on {host} is in use. Stop what listens there, or {other}."
-    if number == errno.EACCES:
-        return f"Port {port} on {host} is not this user's to take. Ports up to 1023 are root's: {other}."
-    return (
-        f"{host!r} is no address of this machine ({reason}). "
-        "Set --host or TORPOR_HTTP_HOST, for example to 127.0.0.1, or to 0.0.0.0 for all."
-    )

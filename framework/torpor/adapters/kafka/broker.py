@@ -33,7 +33,11 @@ class KafkaBroker:
     def __init__(self, options: KafkaOptions | None = None) -> None:
         self.options = options or KafkaOptions()
         self.promises = BrokerPromises(
-            keeps_order=self.options.partitions == 1, redelivers=True, is_persistent=True, deduplicates=False
+            keeps_order=self.options.partitions == 1,
+            redelivers=True,
+            settles_each=False,  # a watermark is one place
+            is_persistent=True,
+            deduplicates=False,
         )
         self._connection = Connection(self.options)
         self._topics = Topics(self._connection)

@@ -12,6 +12,7 @@ import functools
 import logging
 from typing import TYPE_CHECKING, Any
 
+from torpor.adapters.kafka.refusals import explained
 from torpor.kernel.errors import BrokerUnavailable, NotRunning
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from torpor.adapters.kafka.options import KafkaOptions
 
+_logger = logging.getLogger("torpor.kafka")
 _FAREWELL_SECONDS = 5.0
 _WAYS = frozenset(
     {
@@ -45,6 +47,7 @@ class Connection:
         self._build: functools.partial[AIOKafkaConsumer] | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._farewells: set[asyncio.Task[None]] = set()
+        self._lost_at: float | None = None  # the loop's time
 
     @property
     def servers(self) -> str:
@@ -71,7 +74,8 @@ class Connection:
     async def stop(self) -> None:
         """Closes what is open. Repeatable."""
         admin, self._admin = self._admin, None
-        await asyncio.gather(*self._farewells)
+        self._lost_at = None
+        await asyncio.gather(*self._farewells, return_exceptions=True)  # aiokafka cancels what takes leave at times
         if admin is not None:
             await admin.close()
 
@@ -100,19 +104,40 @@ class Connection:
         admin = self.admin
         async with self.mapped("does not answer"):
             await admin.describe_topics([])  # the cheapest question: describe_cluster asks for every topic
+        self._found()
 
     @contextlib.asynccontextmanager
     async def mapped(self, what: str, seconds: float | None = None) -> AsyncIterator[None]:
         """Turns aiokafka's errors into BrokerUnavailable, and ends after a time."""
-        from aiokafka.errors import KafkaError
+        from aiokafka.errors import BrokerResponseError, KafkaError
 
         try:
             async with asyncio.timeout(seconds or self.options.request_timeout):
                 yield
         except TimeoutError as error:
+            self._lost("no answer in time")
             raise BrokerUnavailable(f"Kafka at {self.servers} {what}: no answer in time.") from error
         except (KafkaError, OSError) as error:
-            raise BrokerUnavailable(f"Kafka at {self.servers} {what}: {told(error)}.") from error
+            reason = self.explained(error)
+            if not isinstance(error, BrokerResponseError):
+                self._lost(reason)
+            raise BrokerUnavailable(f"Kafka at {self.servers} {what}: {reason}.") from error
+
+    def _lost(self, reason: str) -> None:
+        """Tells once that nobody answers. Whatever is under way fails by itself, and is tried again."""
+        if self._admin is not None and self._lost_at is None:
+            self._lost_at = asyncio.get_running_loop().time()
+            _logger.warning("Lost the connection to Kafka at %s: %s. Trying again.", self.servers, reason)
+
+    def _found(self) -> None:
+        """Tells once that somebody answers again."""
+        if self._lost_at is not None:
+            took, self._lost_at = asyncio.get_running_loop().time() - self._lost_at, None
+            _logger.warning("Connected to Kafka at %s again after %.1f s.", self.servers, took)
+
+    def explained(self, error: BaseException) -> str:
+        """What an error of aiokafka's means, without a secret and without a full stop."""
+        return explained(error, self.options, is_known=self._admin is not None)
 
     def leave(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs what takes leave of a client to its end, at the latest when the connection stops."""
@@ -189,10 +214,3 @@ def _security(options: KafkaOptions) -> BaseSecurity:
     return kinds[options.mechanism](
         options.user, options.password or "", ssl_context=options.tls, use_ssl=options.tls is not None
     )
-
-
-def told(error: BaseException) -> str:
-    """An error in a few words."""
-    text = str(error).strip().rstrip(".")
-    name = type(error).__name__
-    return text if text.startswith(name) else f"{name}: {text}" if text else name

@@ -13,9 +13,10 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
-from torpor.adapters.kafka.connection import told
 from torpor.adapters.kafka.partition import Partition
+from torpor.adapters.kafka.progress import Gauge
 from torpor.adapters.kafka.records import decode
+from torpor.adapters.kafka.refusals import told
 from torpor.adapters.kafka.topics import group_of
 from torpor.kernel.errors import BrokerUnavailable, NotRunning
 from torpor.kernel.message import Delivery
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
     from torpor.adapters.kafka.connection import Connection
+    from torpor.kernel.progress import Progress
     from torpor.ports.consumer import Subscription
 
     _Records = Mapping[TopicPartition, Sequence[ConsumerRecord[bytes, bytes]]]
@@ -45,6 +47,7 @@ class KafkaConsumer:
         self.subscription = subscription
         self._connection = connection
         self._group = group_of(subscription)
+        self._gauge = Gauge(connection, subscription)
         self._client: AIOKafkaConsumer | None = None
         self._opening: asyncio.Task[None] | None = None
         self._partitions: dict[TopicPartition, Partition] = {}
@@ -88,6 +91,9 @@ class KafkaConsumer:
             return
         for delivery in sorted(deliveries, key=lambda delivery: int(delivery.token[1])):
             self._returned.append(Delivery(delivery.message, delivery.token, fault=delivery.fault))
+
+    async def progress(self) -> Progress:
+        return await self._gauge.read(self._client if self._opening is None else None, self._partitions)
 
     async def stop(self) -> None:
         if self._is_stopped:
@@ -247,7 +253,8 @@ class KafkaConsumer:
         """Gives the client up, so that the next fetch begins with a new one."""
         if client is self._client:
             await self._drop(client)
-        return BrokerUnavailable(f"Kafka at {self._connection.servers} refuses {self.subscription!r}: {told(error)}.")
+        reason = self._connection.explained(error)
+        return BrokerUnavailable(f"Kafka at {self._connection.servers} refuses {self.subscription!r}: {reason}.")
 
     def _read(self, records: _Records) -> list[Delivery]:
         deliveries = []
@@ -346,9 +353,12 @@ class KafkaConsumer:
         """Leaves the group, as far as the broker can be told so."""
         self._client = None
         self._is_steady.clear()
-        with contextlib.suppress(Exception):  # the client is given up, whatever it says
-            async with asyncio.timeout(self._connection.options.request_timeout):
-                await client.stop()
+        leaving = asyncio.create_task(_farewell(client), name=f"torpor-kafka-farewell of {self._group}")
+        leaving.add_done_callback(_note)
+        try:
+            await asyncio.wait({leaving}, timeout=self._connection.options.request_timeout)
+        finally:
+            leaving.cancel()
         if (commit := self._commit) is not None:
             await asyncio.wait({commit}, timeout=_END_SECONDS)
             commit.cancel()
@@ -356,6 +366,15 @@ class KafkaConsumer:
     def __repr__(self) -> str:
         state = "stopped" if self._is_stopped else "steady" if self._is_steady.is_set() else "joining"
         return f"<KafkaConsumer {self._group} {state} partitions={len(self._partitions)} held={self._held}>"
+
+
+async def _farewell(client: AIOKafkaConsumer) -> None:
+    """Stops a client. It wants a task of its own: aiokafka's stop() ends with the cancellation of a fetch that waits to
+    be tried again, before it has closed its sockets."""
+    try:
+        await client.stop()
+    finally:
+        await client._client.close()  # noqa: SLF001
 
 
 def _note(task: asyncio.Task[None]) -> None:

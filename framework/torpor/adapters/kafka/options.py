@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
-from torpor.kernel.errors import ConfigurationError, did_you_mean
+from torpor.runtime.access import TLS, Query, split_query
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
+    from torpor.kernel.topic import Topic
+
 DEFAULT_PORT = 9092
 MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
-_QUERY = ("sasl", "tls", "ca", "partitions", "replication")
-_YES = frozenset({"1", "yes", "true"})
+QUERY = ("sasl", "password_file", *TLS, "partitions", "replication", "session")
+_SESSION = 15.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,10 +32,12 @@ class KafkaOptions:
     password: str | None = field(default=None, repr=False)
     mechanism: str = "PLAIN"  # one of MECHANISMS, when there is a user
     tls: ssl.SSLContext | None = field(default=None, repr=False)
+    has_certificate: bool = False  # `tls` has one of ours
 
     partitions: int | None = None  # of a new topic; the server's default when None
     replication: int | None = None
     settings: Mapping[str, str] = field(default_factory=dict)  # of a new topic: retention.ms, cleanup.policy …
+    topics: Mapping[str, Topic] = field(default_factory=dict)  # what is wished of new topics, by name; it goes before
 
     connect_timeout: float = 5.0
     request_timeout: float = 5.0  # for an answer, and for a commit
@@ -41,46 +45,58 @@ class KafkaOptions:
     batch_bytes: int = 262_144  # of one partition, sent and confirmed together
     commit_interval: float = 0.5  # between commits of what is acknowledged
     handover: float = 5.0  # how long a rebalance waits for what is in hand; below half of session_timeout
-    session_timeout: float = 15.0  # after which the group goes on without a dead consumer
+    session_timeout: float = _SESSION  # after which the group goes on without a dead consumer
     metadata_age: float = 30.0  # after which new partitions are seen
     fetch_bytes: int = 1_048_576  # ahead for each partition
 
 
 def options_of(url: str, *, name: str) -> KafkaOptions:
-    """The options in a URL: kafka://user:password@host:9092,host2:9092?sasl=SCRAM-SHA-512&tls=yes&partitions=6."""
-    head, _, query = url.partition("?")
-    place = head.partition("://")[2].rstrip("/")
-    credentials, at, hosts = place.rpartition("@")
-    given = dict(parse_qsl(query, keep_blank_values=True))
-    problems = [
-        f"TORPOR_BROKER_URL has {unknown!r} in its query.{did_you_mean(unknown, _QUERY)} "
-        f"Expected one of {', '.join(_QUERY)}."
-        for unknown in given
-        if unknown not in _QUERY
-    ]
-    servers = tuple(_server(host, problems) for host in hosts.split(","))
-    mechanism = given.get("sasl", "PLAIN").upper()
+    """The options in a URL: kafka://user:password@host:9092,host2:9092?sasl=SCRAM-SHA-512&ca=ca.pem&partitions=6."""
+    head, query = split_query(url)
+    given = Query(query, QUERY)
+    credentials, at, hosts = head.partition("://")[2].rstrip("/").rpartition("@")
+    servers = tuple(_server(host, given.problems) for host in hosts.split(","))
+    user, password = _signed_in(credentials if at else None, given)
+    mechanism = (given.text("sasl") or "PLAIN").upper()
     if mechanism not in MECHANISMS:
-        problems.append(f"TORPOR_BROKER_URL has sasl={mechanism!r}. Expected one of {', '.join(MECHANISMS)}.")
-    user, colon, password = credentials.partition(":")
-    if at and not (user and colon):
-        problems.append("TORPOR_BROKER_URL has a user without a password. Write kafka://user:password@host:9092.")
-    if "sasl" in given and not at:
-        problems.append("TORPOR_BROKER_URL has sasl and no user. Write kafka://user:password@host:9092?sasl=….")
-    partitions, replication = (_number(given, name, problems) for name in ("partitions", "replication"))
-    tls = _tls(given, problems)
-    if problems:
-        raise ConfigurationError(problems)
+        given.problems.append(f"TORPOR_BROKER_URL has sasl={mechanism!r}. Expected one of {', '.join(MECHANISMS)}.")
+    partitions, replication = given.number("partitions"), given.number("replication")
+    session = float(given.number("session") or _SESSION)
+    tls = given.tls()
+    given.finish()
     return KafkaOptions(
         servers=servers,
         name=name,
-        user=unquote(user) if at else None,
-        password=unquote(password) if at else None,
+        user=user,
+        password=password,
         mechanism=mechanism,
         tls=tls,
+        has_certificate="cert" in given,
         partitions=partitions,
         replication=replication,
+        session_timeout=session,
+        handover=session / 3,
     )
+
+
+def _signed_in(credentials: str | None, given: Query) -> tuple[str | None, str | None]:
+    """User and password, the latter from the URL or from a file."""
+    user, colon, password = (credentials or "").partition(":")
+    if credentials is None:
+        for name in ("sasl", "password_file"):
+            if name in given:
+                given.problems.append(
+                    f"TORPOR_BROKER_URL has {name} and no user. Write kafka://user:password@host:9092."
+                )
+        return None, None
+    if "password_file" not in given and not (user and colon):
+        given.problems.append(
+            "TORPOR_BROKER_URL has a user without a password. Write kafka://user:password@host:9092, "
+            "or kafka://user@host:9092?password_file=/run/secrets/kafka."
+        )
+    elif "password_file" in given and (colon or not user):
+        given.problems.append("TORPOR_BROKER_URL has password_file. Write kafka://user@host:9092, without a password.")
+    return unquote(user), given.secret("password_file") if "password_file" in given else unquote(password)
 
 
 def _server(text: str, problems: list[str]) -> str:
@@ -91,28 +107,6 @@ def _server(text: str, problems: list[str]) -> str:
     except ValueError:
         host, port = "", 0
     if not host:
-        problems.append(f"TORPOR_BROKER_URL names {text!r}, which is no host:port. Expected kafka://host:9092.")
+        shown = text.partition(":")[0]  # what follows may be a password that lost its '@'
+        problems.append(f"TORPOR_BROKER_URL names {shown!r}, which is no host:port. Expected kafka://host:9092.")
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _number(given: Mapping[str, str], name: str, problems: list[str]) -> int | None:
-    text = given.get(name)
-    if text is None:
-        return None
-    if not text.isdigit() or not 0 < int(text) < 2**15:
-        problems.append(f"TORPOR_BROKER_URL has {name}={text!r}. Expected a number from 1 to 32767.")
-        return None
-    return int(text)
-
-
-def _tls(given: Mapping[str, str], problems: list[str]) -> ssl.SSLContext | None:
-    ca = given.get("ca")
-    if given.get("tls", "").lower() not in _YES and ca is None:
-        return None
-    import ssl
-
-    try:
-        return ssl.create_default_context(cafile=ca)
-    except (OSError, ssl.SSLError) as error:
-        problems.append(f"TORPOR_BROKER_URL has ca={ca!r}, which holds no certificates: {error}.")
-        return None

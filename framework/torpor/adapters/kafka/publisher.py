@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 import random
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from torpor.adapters.kafka.connection import told
 from torpor.adapters.kafka.records import encode
+from torpor.adapters.kafka.refusals import told
 from torpor.adapters.kafka.topics import check_topic
 from torpor.kernel.errors import BrokerUnavailable, ConfigurationError, Rejected
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 
 _FORSAKE_SECONDS = 1.0
+_PORTION = 4  # a part so large of what was too much at once is tried next
 
 
 class Publisher:
@@ -36,6 +39,7 @@ class Publisher:
         self._connection = connection
         self._topics = topics
         self._producer: AIOKafkaProducer | None = None
+        self._portions: dict[str, int] = {}  # of topics that take less than they say, or do not let us ask
         self._turn = asyncio.Lock()
 
     async def publish(self, messages: Sequence[Message]) -> dict[int, Rejected]:
@@ -49,6 +53,11 @@ class Publisher:
             try:
                 await self._prepare(work, producer)
                 await self._send(work, producer)
+                while work.has_gap:
+                    work.has_gap = False
+                    self._give_up()  # it has counted what was refused, and Kafka has not: it would take no more of it
+                    if work.queues():
+                        await self._send(work, await self._open())
             except BaseException:
                 self._give_up()
                 raise
@@ -86,9 +95,10 @@ class Publisher:
                 if work.follows_refused(index):
                     raise Rejected(f"{message!r} follows a refused message of its key.")
                 if topic not in limits:
-                    limits[topic] = await self._limit(message)
-                    async with self._connection.mapped(f"does not tell of topic {topic!r}"):
-                        partitions[topic] = sorted(await producer.partitions_for(topic))
+                    with self._permitted(message):
+                        limits[topic] = await self._limit(message)
+                        async with self._connection.mapped(f"does not tell of topic {topic!r}"):
+                            partitions[topic] = sorted(await producer.partitions_for(topic))
                     spare[topic] = random.choice(partitions[topic])  # noqa: S311  # spreads load
                 record = encode(message)
                 size = _size(record)
@@ -102,7 +112,22 @@ class Publisher:
                 continue
             known = partitions[topic]
             partition = spare[topic] if record[0] is None else known[_hash(record[0]) % len(known)]
-            work.add(index, record, place=(topic, partition), size=size, limit=min(limits[topic], most))
+            portion = min(limits[topic], most, self._portions.get(topic, most))
+            work.add(index, record, place=(topic, partition), size=size, limit=portion)
+
+    @contextlib.contextmanager
+    def _permitted(self, message: Message) -> Iterator[None]:
+        """Makes a refusal of it that a topic is closed to us."""
+        from aiokafka.errors import TopicAuthorizationFailedError
+
+        try:
+            yield
+        except BrokerUnavailable as error:
+            if not isinstance(error.__cause__, TopicAuthorizationFailedError):
+                raise
+            self._topics.doubt()
+            reason = self._connection.explained(error.__cause__)
+            raise Rejected(f"Kafka refuses {message!r}: {reason}.") from error
 
     async def _limit(self, message: Message) -> int:
         try:
@@ -131,7 +156,8 @@ class Publisher:
                 task.cancel()
             await asyncio.gather(*sending, return_exceptions=True)
 
-    async def _send_in_turn(self, work: _Work, batches: Iterator[_Batch], producer: AIOKafkaProducer) -> None:
+    async def _send_in_turn(self, work: _Work, batches: deque[_Batch], producer: AIOKafkaProducer) -> None:
+        """Sends a partition's batches until they are through, or one is refused."""
         from aiokafka.errors import (
             KafkaError,
             MessageSizeTooLargeError,
@@ -139,11 +165,15 @@ class Publisher:
             TopicAuthorizationFailedError,
         )
 
-        for batch in batches:
+        while batches:
+            batch = batches.popleft()
+            topic, partition = batch.place
             work.drop_refused(batch)
             if not batch.indexes:
                 continue
-            topic, partition = batch.place
+            if (portion := self._portions.get(topic)) is not None and batch.size > portion and len(batch.indexes) > 1:
+                batches.extendleft(reversed(batch.split(portion)))
+                continue
             try:
                 confirmation = await producer.send_batch(_built(batch, producer), topic, partition=partition)
                 # Never cancelled, and its error always taken: aiokafka may fail it when we are gone.
@@ -151,11 +181,17 @@ class Publisher:
                 await asyncio.wait({confirmation})
                 confirmation.result()
             except (MessageSizeTooLargeError, RecordListTooLargeError, TopicAuthorizationFailedError) as error:
-                if len(batch.indexes) > 1 and not isinstance(error, TopicAuthorizationFailedError):
-                    raise self._doubt(work, "the topic takes less at once than it did") from error
-                for index in batch.indexes:
-                    work.refuse(index, Rejected(f"Kafka refuses {work.messages[index]!r}: {told(error)}."))
                 self._topics.doubt()
+                if len(batch.indexes) > 1 and not isinstance(error, TopicAuthorizationFailedError):
+                    self._portions[topic] = batch.size // _PORTION
+                    batches.appendleft(batch)
+                else:
+                    reason = self._connection.explained(error)
+                    for index in batch.indexes:
+                        work.refuse(index, Rejected(f"Kafka refuses {work.messages[index]!r}: {reason}."))
+                    work.outstanding -= len(batch.indexes)
+                work.has_gap = True
+                return
             except KafkaError as error:
                 raise self._doubt(work, told(error)) from error
             else:
@@ -195,6 +231,23 @@ class _Batch:
         self.records: list[Record] = []
         self.size = 0
 
+    def split(self, limit: int) -> Sequence[_Batch]:
+        """Smaller batches of the same messages, of one at least."""
+        pieces = deque[_Batch]()
+        for index, record in zip(self.indexes, self.records, strict=True):
+            _put(pieces, index, record, place=self.place, size=_size(record), limit=limit)
+        return pieces
+
+
+def _put(batches: deque[_Batch], index: int, record: Record, *, place: tuple[str, int], size: int, limit: int) -> None:
+    """Puts a message into the last batch, or into a new one when that is full."""
+    if not batches or batches[-1].size + size > limit:
+        batches.append(_Batch(place))
+    batch = batches[-1]
+    batch.indexes.append(index)
+    batch.records.append(record)
+    batch.size += size
+
 
 class _Work:
     """A call's messages, in batches, and what became of them."""
@@ -204,19 +257,14 @@ class _Work:
         self.refusals: dict[int, Rejected] = {}
         self._refused: dict[str, int] = {}  # the first refused index of each key
         self.outstanding = 0
-        self._batches: dict[tuple[str, int], list[_Batch]] = {}
+        self.has_gap = False  # the producer has counted what Kafka has refused
+        self._batches: dict[tuple[str, int], deque[_Batch]] = {}
         self._confirmed = 0
         self._seen = 0
 
     def add(self, index: int, record: Record, *, place: tuple[str, int], size: int, limit: int) -> None:
         """Puts a message behind those of its partition."""
-        batches = self._batches.setdefault(place, [])
-        if not batches or batches[-1].size + size > limit:
-            batches.append(_Batch(place))
-        batch = batches[-1]
-        batch.indexes.append(index)
-        batch.records.append(record)
-        batch.size += size
+        _put(self._batches.setdefault(place, deque()), index, record, place=place, size=size, limit=limit)
         self.outstanding += 1
 
     def refuse(self, index: int, refusal: Rejected) -> None:
@@ -238,6 +286,7 @@ class _Work:
             if self.follows_refused(index):
                 self.refuse(index, Rejected(f"{self.messages[index]!r} follows a refused message of its key."))
                 del batch.indexes[at], batch.records[at]
+                self.outstanding -= 1
 
     def confirm(self, count: int) -> None:
         """Notes that a batch is stored."""
@@ -249,9 +298,9 @@ class _Work:
         seen, self._seen = self._seen, self._confirmed
         return self._confirmed > seen
 
-    def queues(self) -> list[Iterator[_Batch]]:
-        """The batches of each partition, in order."""
-        return [iter(batches) for batches in self._batches.values()]
+    def queues(self) -> list[deque[_Batch]]:
+        """The batches of each partition that are not sent yet, in order."""
+        return [batches for batches in self._batches.values() if batches]
 
 
 class _Forgiving(set[Any]):

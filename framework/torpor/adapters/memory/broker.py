@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import time
 from typing import TYPE_CHECKING
 
 from torpor.kernel import cloudevents
 from torpor.kernel.errors import BrokerUnavailable, ConfigurationError, NotRunning, Rejected, did_you_mean
 from torpor.kernel.message import Delivery
+from torpor.kernel.progress import Progress
 from torpor.ports.broker import BrokerPromises
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from torpor.adapters.memory.exchange import MemoryExchange, Switch
     from torpor.kernel.message import Message
     from torpor.ports.consumer import Subscription
 
@@ -29,13 +32,26 @@ class MemoryHub:
     raises BrokerUnavailable until it is unset.
     """
 
-    def __init__(self, *, max_payload: int = 1_048_576, deduplicates: bool = True) -> None:
+    def __init__(
+        self, *, max_payload: int = 1_048_576, deduplicates: bool = True, now: Callable[[], float] = time.time
+    ) -> None:
+        self.now = now  # when a message comes, for those who ask how long it waits
         self.max_payload = max_payload
         self.deduplicates = deduplicates
+        self._switch: Switch | None = None
         self.published: list[Message] = []
         self._is_down = False
         self._topics: dict[str, _Topic] = {}
         self._groups: dict[tuple[str, str], _Group] = {}
+
+    @property
+    def switch(self) -> Switch:
+        """What passes through and is not kept."""
+        if self._switch is None:
+            from torpor.adapters.memory.exchange import Switch
+
+            self._switch = Switch(max_payload=self.max_payload)
+        return self._switch
 
     @property
     def is_idle(self) -> bool:
@@ -50,6 +66,8 @@ class MemoryHub:
     @is_down.setter
     def is_down(self, value: bool) -> None:
         self._is_down = value
+        if value and self._switch is not None:
+            self._switch.cut()
         for group in self._groups.values():
             group.wake()
 
@@ -94,6 +112,7 @@ class MemoryHub:
     def _append(self, topic: _Topic, message: Message, fault: str | None) -> None:
         topic.ids.add(message.id)
         topic.log.append((message, fault))
+        topic.times.append(self.now())
         self.published.append(message)
         for group in topic.groups:
             group.wake()
@@ -104,11 +123,12 @@ class MemoryHub:
 
 
 class _Topic:
-    __slots__ = ("groups", "ids", "log")
+    __slots__ = ("groups", "ids", "log", "times")
 
     def __init__(self) -> None:
         self.groups: list[_Group] = []
         self.log: list[tuple[Message, str | None]] = []
+        self.times: list[float] = []  # when each of the log came
         self.ids: set[str] = set()
 
 
@@ -127,6 +147,19 @@ class _Group:
     @property
     def is_idle(self) -> bool:
         return not self.returned and not self.held and self.cursor == len(self.topic.log)
+
+    def progress_of(self, consumer: MemoryConsumer) -> Progress:
+        """How far the group is, as a consumer sees it."""
+        unsettled = len(self.topic.log) - self.cursor + len(self.returned) + len(self.held)
+        if not unsettled:
+            return Progress(0)
+        first = min([self.cursor, *self.returned[:1], *self.held])
+        at = self.topic.times[first]
+        if not self.is_shared:
+            return Progress(unsettled, oldest_at=at, shares={"": first} if self.active in (None, consumer) else {})
+        is_ours = consumer in self.held.values() or unsettled > len(self.held)
+        settled = len(self.topic.log) - unsettled
+        return Progress(unsettled, oldest_at=at, shares={"": settled} if is_ours else {})
 
     def take(self, limit: int, consumer: MemoryConsumer) -> list[Delivery]:
         taken: list[Delivery] = []
@@ -193,10 +226,21 @@ class MemoryBroker:
     def __init__(self, hub: MemoryHub) -> None:
         self.hub = hub
         self.promises = BrokerPromises(
-            keeps_order=True, redelivers=True, is_persistent=False, deduplicates=hub.deduplicates
+            keeps_order=True,
+            redelivers=True,
+            settles_each=True,
+            is_persistent=False,
+            deduplicates=hub.deduplicates,
         )
         self._is_running = False
         self._consumers: list[MemoryConsumer] = []
+
+    @property
+    def exchange(self) -> MemoryExchange:
+        """The way to what the hub does not keep."""
+        from torpor.adapters.memory.exchange import MemoryExchange
+
+        return MemoryExchange(self.hub.switch, self.check)
 
     async def start(self) -> None:
         self._check_up()
@@ -284,6 +328,10 @@ class MemoryConsumer:
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         self._broker.check()
         self._group.give_back(self._group.settle(deliveries, self))
+
+    async def progress(self) -> Progress:
+        self._broker.check()
+        return self._group.progress_of(self)
 
     async def stop(self) -> None:
         if not self._is_stopped:

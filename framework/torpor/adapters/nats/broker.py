@@ -24,6 +24,9 @@ from torpor.ports.broker import BrokerPromises
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from nats.aio.client import Client
+
+    from torpor.adapters.nats.core import CoreExchange
     from torpor.kernel.errors import Rejected
     from torpor.kernel.message import Message
     from torpor.ports.consumer import Subscription
@@ -35,13 +38,32 @@ class JetStreamBroker:
     def __init__(self, options: JetStreamOptions | None = None) -> None:
         self.options = options or JetStreamOptions()
         self.promises = BrokerPromises(
-            keeps_order=True, redelivers=True, is_persistent=self.options.storage == "file", deduplicates=True
+            keeps_order=True,
+            redelivers=True,
+            settles_each=True,
+            is_persistent=self.options.storage == "file",
+            deduplicates=True,
         )
         self._connection = Connection(self.options)
+        self._exchange: CoreExchange | None = None
         self._streams = Streams(self._connection)
         self._publisher = Publisher(self._connection, self._streams)
         self._consumers: list[JetStreamConsumer] = []
         self._is_prepared = False
+
+    @property
+    def exchange(self) -> CoreExchange:
+        """What passes through NATS and is not kept."""
+        if self._exchange is None:
+            from torpor.adapters.nats.core import CoreExchange
+
+            self._exchange = CoreExchange(self._connection)
+        return self._exchange
+
+    @property
+    def client(self) -> Client:
+        """The client of nats-py that is connected now. Raises BrokerUnavailable."""
+        return self._connection.client
 
     async def start(self) -> None:
         if not self._is_prepared:

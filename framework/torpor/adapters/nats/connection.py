@@ -15,16 +15,20 @@ import random
 import re
 from typing import TYPE_CHECKING, Any, Protocol
 
+from torpor.adapters.nats.frames import Answer, frame
 from torpor.adapters.nats.options import JetStreamOptions, Servers
-from torpor.kernel.errors import BrokerUnavailable, ConfigurationError, NotRunning, TorporError
+from torpor.adapters.nats.security import Security
+from torpor.adapters.nats.wire import install, wire_of
+from torpor.kernel.errors import BrokerUnavailable, NotRunning, TorporError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Mapping
+    from collections.abc import Awaitable, Iterator, Mapping, Sequence
 
     from faststream.nats import NatsBroker
-    from faststream.nats.security import NatsSecurity
     from nats.aio.client import Client
-    from nats.aio.msg import Msg
+
+    from torpor.adapters.nats.frames import Raw
+    from torpor.adapters.nats.wire import Wire
 
 API = "$JS.API"
 
@@ -34,16 +38,17 @@ _RECONNECT_SECONDS = 0.25
 _PING_SECONDS = 5  # two that stay unanswered end a connection that only looks alive
 _STOP_SECONDS = 5.0
 _HANDSHAKES = 4
-_HUNG_UP = "reset by peer"
+_HUNG_UP = re.compile("reset by peer|broken pipe", re.IGNORECASE)
 _ONCE = 0.5  # nats-py gives a server up after more failures than this
 _REFUSED = re.compile(r'permissions violation for publish to "([^"]+)')
+_UNHEARD = re.compile(r'permissions violation for subscription to "([^"]+)')
 
 
 class Attachment(Protocol):
     """What lives on a connection and moves to the next one."""
 
     async def attach(self, client: Client) -> None:
-        """Subscribes on a client that has just connected. Raises nats-py's errors."""
+        """Subscribes on a client that has just connected, or on its wire. Raises nats-py's errors."""
         ...
 
     def detach(self) -> None:
@@ -53,18 +58,6 @@ class Attachment(Protocol):
     def refused(self, subject: str) -> None:
         """Learns that the server does not let us publish to a subject (in lower case)."""
         ...
-
-
-class Sink(asyncio.Future["Msg"]):
-    """nats-py gives a subscription's messages to a future, if it has one, at once and without a queue or a task. This
-    one takes them all."""
-
-    def __init__(self, take: Callable[[Msg], None]) -> None:
-        super().__init__()
-        self._take = take
-
-    def set_result(self, result: Msg) -> None:
-        self._take(result)
 
 
 class _Link:
@@ -99,6 +92,7 @@ class Connection:
     def __init__(self, options: JetStreamOptions) -> None:
         self.options = options
         self.servers = Servers(options)
+        self._security = Security(self.servers)
         self._attached: list[Attachment] = []
         self._link: _Link | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -106,7 +100,8 @@ class Connection:
         self._reason = "not connected yet"
         self._inbox = ""
         self._tokens = itertools.count()
-        self._askers: dict[str, Callable[[Msg | None], None]] = {}
+        self._askers: dict[bytes, tuple[str, asyncio.Future[Answer]]] = {}
+        self._deafness = ""  # why no answer can reach us
         self._farewells: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -135,6 +130,11 @@ class Connection:
         if client is None or not client.is_connected:
             raise self._absence()
         return client
+
+    @property
+    def wire(self) -> Wire:
+        """The wire of the client, if it is connected now. Raises BrokerUnavailable or NotRunning."""
+        return wire_of(self.client)
 
     @property
     def is_up(self) -> bool:
@@ -185,32 +185,26 @@ class Connection:
         told: dict[str, Any] = json.loads(answer.data)
         return told
 
-    async def ask(self, subject: str, payload: bytes) -> Msg:
+    async def ask(self, subject: str, payload: bytes) -> Answer:
         """The first answer to a message. Raises BrokerUnavailable."""
-        first: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-
-        def take(answer: Msg | None) -> None:
-            if first.done():
-                return
-            if answer is None:
-                first.set_exception(BrokerUnavailable(f"The connection to NATS at {self.servers} was lost."))
-            else:
-                first.set_result(answer)
-
-        with self._asking(take) as reply, self.mapped():
-            await self.client.publish(subject, payload, reply=reply)
-            async with asyncio.timeout(self.options.request_timeout):
-                return await first
-
-    @contextlib.contextmanager
-    def _asking(self, take: Callable[[Msg | None], None]) -> Iterator[str]:
-        """A reply subject whose answers are taken; None comes when the connection is lost."""
-        token = str(next(self._tokens))
-        self._askers[token] = take
+        if self._deafness:
+            raise BrokerUnavailable(self._deafness)
+        first: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        token = b"%d" % next(self._tokens)
+        self._askers[token] = subject, first
         try:
-            yield f"{self._inbox}.{token}"
+            with self.mapped():
+                await self.wire.send([frame(subject, payload, reply=f"{self._inbox}.{token.decode()}")])
+                async with asyncio.timeout(self.options.request_timeout):
+                    return await first
         finally:
             del self._askers[token]
+
+    def _fail_askers(self, reason: str, refused: str | None = None) -> None:
+        """Ends the waiting for answers; of those only who has asked what is refused (in lower case)."""
+        for subject, first in self._askers.values():
+            if not first.done() and refused in {None, subject.lower()}:
+                first.set_exception(BrokerUnavailable(reason.format(subject=subject)))
 
     @contextlib.contextmanager
     def mapped(self) -> Iterator[None]:
@@ -222,10 +216,11 @@ class Connection:
         except (Error, OSError, TimeoutError, RuntimeError) as error:  # the last is uvloop's for a closed transport
             raise BrokerUnavailable(f"NATS at {self.servers} does not answer: {_told(error)}.") from error
 
-    def _take(self, answer: Msg) -> None:
-        take = self._askers.get(answer.subject.rpartition(".")[2])
-        if take is not None:
-            take(answer)
+    def _take(self, answers: Sequence[Raw]) -> None:
+        for raw in answers:
+            asked = self._askers.get(raw[0].rpartition(b".")[2])
+            if asked is not None and not asked[1].done():
+                asked[1].set_result(Answer(raw))
 
     async def _open(self) -> None:
         for tries_left in reversed(range(_HANDSHAKES)):
@@ -238,9 +233,9 @@ class Connection:
                 raise
             except Exception as error:  # whatever stumbles over what is no NATS server
                 self._dismiss(link)
-                reason = link.last_error or _told(error)
+                reason = self._security.explained(link.last_error or _told(error))
                 # A server that refuses us says why and hangs up; sometimes only the hanging up is seen.
-                if _HUNG_UP not in reason or not tries_left:
+                if not _HUNG_UP.search(reason) or not tries_left:
                     self._reason = reason
                     raise BrokerUnavailable(f"NATS at {self.servers} cannot be reached: {reason}.") from error
         return None
@@ -251,8 +246,9 @@ class Connection:
         if not link.connecting.done():
             raise TimeoutError("no answer")
         link.client = client = link.connecting.result()
-        self._inbox = client.new_inbox()
-        await client.subscribe(f"{self._inbox}.*", future=Sink(self._take))
+        self._security.check()
+        self._inbox, self._deafness = client.new_inbox(), ""
+        await install(client).subscribe(f"{self._inbox}.*", self._take)
         for attachment in self._attached:
             await attachment.attach(client)
         self._link = link
@@ -264,7 +260,8 @@ class Connection:
 
         async def complain(error: Exception) -> None:
             link.last_error = _told(error)
-            if self._up.is_set():
+            self._security.begin()
+            if self._up.is_set() or _UNHEARD.search(link.last_error):
                 self._heed(link.last_error)
             if isinstance(error, Error) and error.args:
                 # FastStream raises some errors from here, known by their text, and the socket would stay open.
@@ -273,7 +270,7 @@ class Connection:
         return NatsBroker(
             self.servers.urls,
             name=self.options.name,
-            security=self._security(),
+            security=self._security.signing_in(),
             error_cb=complain,
             disconnected_cb=link.end,
             connect_timeout=self.options.connect_timeout * 0.75,  # type: ignore[arg-type]  # it hands on to wait_for
@@ -283,27 +280,20 @@ class Connection:
             logger=None,
         )
 
-    def _security(self) -> NatsSecurity:
-        from faststream.nats import NatsCredentials, NatsSecurity, NatsToken, NatsUserPassword
-
-        servers, options = self.servers, self.options
-        tls: dict[str, Any] = {"ssl_context": options.tls, "tls_hostname": options.tls_hostname}
-        if options.credentials is not None:
-            try:
-                return NatsCredentials.from_file(options.credentials, **tls)
-            except ImportError as error:
-                raise ConfigurationError(["NATS credentials files need 'nkeys'. Run: pip install nkeys."]) from error
-        if servers.user is not None and servers.password is not None:
-            return NatsUserPassword(servers.user, servers.password, **tls)
-        if servers.token is not None:
-            return NatsToken(servers.token, **tls)
-        return NatsSecurity(**tls)
-
     def _heed(self, text: str) -> None:
         """An error that the server told while we were connected."""
         refused = _REFUSED.search(text)
-        if refused:
+        if unheard := _UNHEARD.search(text):
             _logger.warning("NATS at %s: %s", self.servers, text)
+            if unheard[1].startswith("_inbox."):
+                self._deafness = (
+                    f"NATS at {self.servers} does not permit us to hear answers. Allow us to subscribe to _INBOX.>."
+                )
+                self._fail_askers(self._deafness)
+        elif refused:
+            _logger.warning("NATS at %s: %s", self.servers, text)
+            told = f"NATS at {self.servers} does not permit us to publish to '{{subject}}'. Allow it."
+            self._fail_askers(told, refused[1])
             for attachment in (*self._attached,):
                 attachment.refused(refused[1])
         else:
@@ -323,8 +313,7 @@ class Connection:
             _logger.warning("Lost the connection to NATS at %s: %s. Trying again.", self.servers, self._reason)
             for attachment in (*self._attached,):
                 attachment.detach()
-            for take in (*self._askers.values(),):
-                take(None)
+            self._fail_askers(f"The connection to NATS at {self.servers} was lost.")
             self._dismiss(link)
             await self._reopen()
 

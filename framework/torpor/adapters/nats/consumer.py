@@ -8,23 +8,27 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from torpor.adapters.nats.connection import API, Sink
+from torpor.adapters.nats.connection import API
+from torpor.adapters.nats.frames import DESCRIPTION, PIN, STATUS, frame, read_envelope, read_headers
 from torpor.adapters.nats.held import ACK, IN_PROGRESS, NAK, Held, key_of, sequence_of
-from torpor.adapters.nats.pin import HEADER, LOST, Pin
+from torpor.adapters.nats.pin import LOST, Pin, presence_of
+from torpor.adapters.nats.progress import Gauge
+from torpor.adapters.nats.wire import wire_of
 from torpor.kernel import cloudevents
-from torpor.kernel.errors import BrokerUnavailable, NotRunning, TorporError
+from torpor.kernel.errors import BrokerUnavailable, DecodeError, NotRunning, TorporError
 from torpor.kernel.message import Delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     from nats.aio.client import Client
-    from nats.aio.msg import Msg
-    from nats.aio.subscription import Subscription as ClientSubscription
 
     from torpor.adapters.nats.connection import Connection
+    from torpor.adapters.nats.frames import Raw
     from torpor.adapters.nats.held import Key
     from torpor.adapters.nats.streams import Streams
+    from torpor.adapters.nats.wire import Listening, Wire
+    from torpor.kernel.progress import Progress
     from torpor.ports.consumer import Subscription
 
 _logger = logging.getLogger("torpor.nats")
@@ -32,6 +36,9 @@ _NANOSECONDS = 1_000_000_000
 _EXPIRES = 30  # seconds that a pull request lives
 _HEARTBEAT = 5  # seconds after which the server says that a pull request still lives
 _SILENCE = 3 * _HEARTBEAT  # seconds after which it, or the connection, is dead
+_LOOK = 1.0  # seconds between two looks at who has the pin
+_PRESENT = ".present-"
+_NOBODY = "503"
 _PAUSE = 0.1  # seconds between a refusal and the next pull request
 _LONGEST_TURN = 10.0
 _STOP_SECONDS = 2.0
@@ -52,15 +59,19 @@ class JetStreamConsumer:
         self._streams = streams
         self._window = connection.options.fetch_window
         self._stream, self._durable = streams.durable(subscription)
+        self._gauge = Gauge(connection, subscription, stream=self._stream, durable=self._durable)
         self._held = Held()
         self._pin = None if subscription.is_shared else Pin(connection, self._stream, self._durable)
         self._is_active = subscription.is_shared
         self._is_look_due = True
         self._next = f"{API}.CONSUMER.MSG.NEXT.{self._stream}.{self._durable}"
+        self._place = f".{self._stream}.{self._durable}.".lower()  # in the subjects of acknowledgements
         self._inbox = ""
-        self._listening: ClientSubscription | None = None
-        self._buffer: deque[tuple[Key, Msg]] = deque()
-        self._last_reply: str | None = None  # of what was acknowledged last on this connection
+        self._listening: Listening | None = None
+        self._presence: Listening | None = None
+        self._is_mute = False  # not permitted to ask for a holder's presence
+        self._buffer: deque[tuple[Key, bytes, bytes]] = deque()
+        self._last_reply: bytes | None = None  # of what was acknowledged last on this connection
         self._credit = 0
         self._heard_at = 0.0  # the loop's time of the last sign of the pull requests
         self._trouble: str | None = None
@@ -71,7 +82,7 @@ class JetStreamConsumer:
         self._arriving: asyncio.Task[None] | None = None
         options = connection.options
         self._keeping = min(options.ack_wait / 3, _LONGEST_TURN)
-        self._turn = self._keeping if self._pin is None else min(options.pin_timeout / 3, self._keeping)
+        self._turn = self._keeping if self._pin is None else min(options.pin_timeout / 3, self._keeping, _LOOK)
         self._loop = asyncio.get_running_loop()
         self._keep_at = self._loop.time() + self._keeping
         self._timer = self._loop.call_later(self._turn, self._tick)
@@ -81,21 +92,24 @@ class JetStreamConsumer:
         self._lost.clear()
         self._trouble = None
         self._last_reply = None
+        self._is_mute = False
         self._held.recall()
         if not self._is_stopped:
-            await self._listen(client)
+            await self._listen(wire_of(client))
         self._news.set()
 
     def detach(self) -> None:
         self._lost.set()
-        self._listening = None
+        self._listening = self._presence = None
         self._forget_requests()
         self._news.set()
 
     def refused(self, subject: str) -> None:
-        if subject == self._next.lower():
-            self._trouble = f"we are not permitted to publish to {self._next}"
+        if subject == self._next.lower() or (subject.startswith("$js.ack.") and self._place in subject):
+            self._trouble = f"we are not permitted to publish to {subject}"
             self._news.set()
+        elif self._pin is not None and self._pin.holder and subject == presence_of(self._pin.holder).lower():
+            self._is_mute = True
 
     async def fetch(self, limit: int) -> Sequence[Delivery]:
         while True:
@@ -122,6 +136,9 @@ class JetStreamConsumer:
     async def release(self, deliveries: Sequence[Delivery]) -> None:
         await self._settle(self._held.let_go([delivery.token for delivery in deliveries]), NAK)
 
+    async def progress(self) -> Progress:
+        return await self._gauge.read(is_active=self._is_active, held=len(self._held))
+
     async def stop(self) -> None:
         if self._is_stopped:
             return
@@ -130,9 +147,7 @@ class JetStreamConsumer:
         self._news.set()
         listening, self._listening = self._listening, None
         if listening is not None:
-            # It ends the interest and waits for what is still on its way. Never cancelled: nats-py's reader would
-            # stumble over the cancelled ping.
-            draining = asyncio.create_task(listening.drain())  # type: ignore[no-untyped-call]
+            draining = asyncio.create_task(listening.drain())  # never cancelled
             draining.add_done_callback(_note)
             losing = asyncio.create_task(self._lost.wait())
             await asyncio.wait({draining, losing}, timeout=_STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -156,9 +171,9 @@ class JetStreamConsumer:
         """Whether nothing of it is left."""
         return self._is_stopped and not len(self._held)
 
-    async def _listen(self, client: Client) -> None:
-        self._inbox = client.new_inbox()
-        self._listening = await client.subscribe(f"{self._inbox}.*", future=Sink(self._take))
+    async def _listen(self, wire: Wire) -> None:
+        self._inbox = wire.new_inbox()
+        self._listening = await wire.subscribe(f"{self._inbox}.*", self._take)
 
     def _forget_requests(self) -> None:
         """Stands by again, unless the subscription is shared: the connection or the pin is lost."""
@@ -169,9 +184,9 @@ class JetStreamConsumer:
             self._is_look_due = True
             self._drop_ahead()
 
-    def _drop_ahead(self) -> list[str]:
+    def _drop_ahead(self) -> list[bytes]:
         """Forgets what was never handed out. It comes again."""
-        ahead = self._held.let_go([key for key, _ in self._buffer])
+        ahead = self._held.let_go([key for key, _, _ in self._buffer])
         self._buffer.clear()
         return ahead
 
@@ -182,28 +197,43 @@ class JetStreamConsumer:
             return
         await self._connection.ready()
         if pin.id is not None:
-            await self._take_over(pin)
+            await self._take_over(pin, pin.id)
         elif not self._credit:
             await self._ask(1)
         if self._is_look_due and pin.id is None:
-            await pin.look()
             self._is_look_due = False
+            await pin.look()
+            if pin.holder is not None and not self._is_mute:
+                reply = f"{self._inbox}{_PRESENT}{pin.holder}"
+                with self._connection.mapped():
+                    await self._connection.wire.send([frame(presence_of(pin.holder), b"", reply=reply)])
 
-    async def _take_over(self, pin: Pin) -> None:
+    async def _take_over(self, pin: Pin, id: str) -> None:
         """Has the server begin with the first unacknowledged message, and listens where nothing older can arrive."""
         inbox, listening, self._listening = self._inbox, self._listening, None
         with self._connection.mapped():
             if listening is not None:
-                await listening.unsubscribe()
+                await listening.end()
+            await self._be_present(id)
             if self._last_reply is not None:  # once it is answered, the acknowledgements before it are counted
-                await self._connection.ask(self._last_reply, IN_PROGRESS)
+                await self._connection.ask(self._last_reply.decode(), IN_PROGRESS)
             await pin.reset()
             if self._inbox != inbox or self._is_stopped or pin.id is None:  # the world has changed meanwhile
                 return
             self._held.recall()
             self._credit = 0
-            await self._listen(self._connection.client)
+            await self._listen(self._connection.wire)
         self._is_active = True
+
+    async def _be_present(self, holder: str) -> None:
+        """Lets those who stand by see that we are connected."""
+        wire, former = self._connection.wire, self._presence
+        self._presence = await wire.subscribe(presence_of(holder), self._answer)
+        if former is not None:
+            await former.end()
+
+    def _answer(self, questions: Sequence[Raw]) -> None:
+        self._spawn(self._tell([reply for _, reply, _, _ in questions if reply], b""))
 
     async def _pull(self) -> None:
         """Asks for more when half of the window is used up."""
@@ -224,46 +254,57 @@ class JetStreamConsumer:
         request: dict[str, Any] = {"expires": int(expires * _NANOSECONDS), **more}
         if self._pin is not None:
             request |= self._pin.request()
-        await self._connection.client.publish(self._next, json.dumps(request).encode(), reply=f"{self._inbox}.{name}")
+        asked = frame(self._next, json.dumps(request).encode(), reply=f"{self._inbox}.{name}")
+        await self._connection.wire.send([asked])
 
-    def _take(self, message: Msg) -> None:
-        """Called by the client's reader, for a delivery or for a status."""
+    def _take(self, messages: Sequence[Raw]) -> None:
+        """Called by the client's reader, with deliveries and statuses."""
         self._heard_at = self._loop.time()
-        if not message.reply:
-            self._heed(message)
-        elif self._is_active:
-            self._credit -= 1
-            key = key_of(message.reply)
-            if self._held.is_settled(key):
-                self._spawn(self._tell([message.reply], ACK))
-            elif self._held.take(key, message.reply):
-                self._buffer.append((key, message))
-        else:
-            self._credit = 0
-            self._receive_pin(message)
+        held, ahead = self._held, self._buffer
+        again: list[bytes] = []
+        for subject, reply, head, payload in messages:
+            if not reply:
+                self._heed(subject, read_headers(head))
+            elif self._is_active:
+                self._credit -= 1
+                key = key_of(reply)
+                if held.is_settled(key):
+                    again.append(reply)
+                elif held.take(key, reply):
+                    ahead.append((key, head, payload))
+            else:
+                self._credit = 0
+                self._receive_pin(read_headers(head))
+        if again:
+            self._spawn(self._tell(again, ACK))
         self._news.set()
 
-    def _receive_pin(self, message: Msg) -> None:
+    def _receive_pin(self, headers: Mapping[str, str]) -> None:
         """Learns that it is the active consumer. The message comes again after the reset."""
-        told = (message.headers or {}).get(HEADER)
+        told = headers.get(PIN)
         if told is None:
             self._trouble = "another process has declared it as shared. Let all of a group share, or none"
         elif self._pin is not None:
             self._pin.id = told
 
-    def _heed(self, status: Msg) -> None:
-        headers = status.headers or {}
-        code, told = headers.get("Status", ""), (headers.get("Description") or "").strip()
+    def _heed(self, subject: bytes, headers: Mapping[str, str]) -> None:
+        """A status of a pull request, or the answer to who asked for a holder's presence."""
+        code, told = headers.get(STATUS, ""), headers.get(DESCRIPTION, "")
+        _, is_presence, holder = subject.decode().rpartition(_PRESENT)
+        if is_presence:
+            if self._pin is not None and self._pin.hear(holder, is_there=code != _NOBODY):
+                self._is_look_due = True
+            return
         if code == LOST:
             if self._is_active:
                 _logger.info("Another consumer of %s of stream %s has taken over.", self._durable, self._stream)
             self._forget_requests()
             return
-        if code == "100" or status.subject.endswith(".keep"):
+        if code == "100" or subject.endswith(b".keep"):
             return
         left = headers.get("Nats-Pending-Messages", "")
         self._credit = max(0, self._credit - int(left)) if left.isdigit() else 0
-        if code == "503" or "deleted" in told.lower():
+        if code == _NOBODY or "deleted" in told.lower():
             self._streams.doubt()
             self._trouble = f"{code}: it was deleted, or its stream has no leader"
         elif code not in {"404", "408"}:
@@ -280,35 +321,35 @@ class JetStreamConsumer:
         elif not any(reason in trouble.lower() for reason in _PASSING):
             raise BrokerUnavailable(f"Consumer {self._durable!r} of stream {self._stream!r} is refused: {trouble}.")
 
-    def _read(self, key: Key, message: Msg) -> Delivery:
-        headers = message.headers
-        if headers is not None:
-            headers.pop(HEADER, None)
-        read, fault = cloudevents.decode(
-            headers,
-            message.data,
-            topic=self.subscription.topic,
-            position=f"{self._stream}:{sequence_of(key)}",
-            style=cloudevents.NATS,
-        )
+    def _read(self, key: Key, head: bytes, payload: bytes) -> Delivery:
+        topic = self.subscription.topic
+        envelope = read_envelope(head)
+        if envelope:
+            try:
+                return Delivery(cloudevents.assemble(envelope, payload, topic), key)
+            except DecodeError:
+                pass  # told below
+        headers = read_headers(head)
+        headers.pop(PIN, None)
+        position = f"{self._stream}:{sequence_of(key)}"
+        read, fault = cloudevents.decode(headers, payload, topic=topic, position=position, style=cloudevents.NATS)
         return Delivery(read, key, fault=fault)
 
-    async def _settle(self, replies: Sequence[str], word: bytes) -> None:
+    async def _settle(self, replies: Sequence[bytes], word: bytes) -> None:
         await self._tell(replies, word)
         if self._is_stopped:
             await self._leave_if_done()
 
-    async def _give_back(self, replies: Sequence[str]) -> None:
+    async def _give_back(self, replies: Sequence[bytes]) -> None:
         try:
             await self._tell(replies, NAK)
         except TorporError as error:
             _logger.debug("%d deliveries come again after the ack wait: %s", len(replies), error)
 
-    async def _tell(self, replies: Iterable[str], word: bytes) -> None:
-        client = self._connection.client
+    async def _tell(self, replies: Sequence[bytes], word: bytes) -> None:
+        wire = self._connection.wire
         with self._connection.mapped():
-            for reply in replies:
-                await client.publish(reply, word)
+            await wire.send([b"PUB %b %d\r\n%b\r\n" % (reply, len(word), word) for reply in replies])
 
     async def _leave_if_done(self) -> None:
         if not self.is_done:
@@ -319,6 +360,9 @@ class JetStreamConsumer:
             if self._last_reply is not None:
                 await self._confirm(self._last_reply)
             await self._pin.give_up()
+        presence, self._presence = self._presence, None
+        if presence is not None:
+            self._spawn(presence.end())
 
     def _tick(self) -> None:
         now = self._loop.time()
@@ -343,10 +387,10 @@ class JetStreamConsumer:
         with self._connection.mapped():
             await self._request("keep", batch=1, max_bytes=1, expires=self._turn)
 
-    async def _confirm(self, reply: str) -> None:
+    async def _confirm(self, reply: bytes) -> None:
         """Returns once the server has counted the acknowledgements that were sent."""
         try:
-            await self._connection.ask(reply, IN_PROGRESS)
+            await self._connection.ask(reply.decode(), IN_PROGRESS)
         except TorporError as error:
             _logger.debug("%s", error)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    Key = str  # the sequence and the time in the stream: no two messages share both, also after it was made again
+    Key = bytes  # the sequence and the time in the stream: no two messages share both, also after it was made again
 
 ACK, NAK, IN_PROGRESS = b"+ACK", b"-NAK", b"+WPI"
 
@@ -24,7 +24,7 @@ class Held:
     """
 
     def __init__(self) -> None:
-        self._replies: dict[Key, str] = {}
+        self._replies: dict[Key, bytes] = {}
         self._old: set[Key] = set()  # in hand since the last turn
         self._acknowledged: deque[Key] = deque(maxlen=_MOST_REMEMBERED)
         self._known: set[Key] = set()  # acknowledged, and perhaps unheard
@@ -32,7 +32,7 @@ class Held:
     def __len__(self) -> int:
         return len(self._replies)
 
-    def take(self, key: Key, reply: str) -> bool:
+    def take(self, key: Key, reply: bytes) -> bool:
         """Takes a delivery into hand. Whether it is a new one."""
         is_new = key not in self._replies
         self._replies[key] = reply
@@ -45,14 +45,15 @@ class Held:
         self._known.discard(key)
         return True
 
-    def let_go(self, keys: Iterable[Key], *, acknowledged: bool = False) -> list[str]:
+    def let_go(self, keys: Iterable[Key], *, acknowledged: bool = False) -> list[bytes]:
         """Lets deliveries go, and returns the reply subjects of those that were in hand."""
-        found = [key for key in dict.fromkeys(keys) if key in self._replies]
+        replies = self._replies
+        found = [key for key in dict.fromkeys(keys) if key in replies]
         if acknowledged:
             self._acknowledged.extend(found)
-        return [self._replies.pop(key) for key in found]
+        return [replies.pop(key) for key in found]
 
-    def let_all_go(self) -> list[str]:
+    def let_all_go(self) -> list[bytes]:
         """Lets everything go, in order."""
         return self.let_go(sorted(self._replies, key=lambda key: int(sequence_of(key))))
 
@@ -60,20 +61,20 @@ class Held:
         """Prepares for what comes again: acknowledgements may have been lost, or forgotten by the server."""
         self._known = set(self._acknowledged)
 
-    def turn(self) -> list[str]:
+    def turn(self) -> list[bytes]:
         """The reply subjects of what was in hand at the last turn already."""
         lasting = [self._replies[key] for key in self._old if key in self._replies]
         self._old = set(self._replies)
         return lasting
 
 
-def key_of(reply: str) -> Key:
+def key_of(reply: bytes) -> Key:
     """What identifies a message: $JS.ACK.[domain.account.]stream.consumer.delivered.SEQUENCE.sequence.TIME.pending"""
-    parts = reply.split(".")
+    parts = reply.split(b".")
     at = 5 if len(parts) < _LONG_REPLY else 7
-    return f"{parts[at]} {parts[at + 2]}"
+    return b"%b %b" % (parts[at], parts[at + 2])
 
 
 def sequence_of(key: Key) -> str:
     """The sequence in a key."""
-    return key.partition(" ")[0]
+    return key.partition(b" ")[0].decode()

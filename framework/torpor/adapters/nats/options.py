@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from itertools import pairwise
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from torpor.kernel.errors import ConfigurationError
+from torpor.runtime.access import TLS, Query, split_query
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Mapping
     from pathlib import Path
+
+    from torpor.kernel.topic import Topic
 
 WEEK = 7 * 24 * 3600.0
 DEFAULT_PORT = 4222
 SCHEMES = ("nats", "tls", "ws", "wss")
+QUERY = ("password_file", "token_file", "credentials", "nkey", *TLS)
+_USER = re.compile(r"(^|://|,)([^@:/,]+)@")
+_CREDENTIALS, _SEED = (b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED"), (b"SU",)
+_WAYS = ("user", "token", "credentials", "nkey")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JetStreamOptions:
     """How the adapter uses JetStream. Times are in seconds. The defaults suit a service of a few thousand messages
-    a second. What concerns streams and groups is applied by `declare`, to existing ones too where JetStream can.
+    a second. What concerns groups is applied by `declare`, to existing ones too; what concerns streams, to those that
+    it makes.
     """
 
     servers: str = field(default="nats://127.0.0.1:4222", repr=False)  # several with commas; may hold credentials
@@ -29,7 +41,9 @@ class JetStreamOptions:
     password: str | None = field(default=None, repr=False)
     token: str | None = field(default=None, repr=False)
     credentials: Path | str | None = None  # a file with a JWT and its seed
-    tls: ssl.SSLContext | None = field(default=None, repr=False)
+    nkey: Path | str | None = None  # a file with a seed
+    tls: ssl.SSLContext | None = field(default=None, repr=False)  # of one broker only; nothing is sent without TLS then
+    has_certificate: bool = False  # `tls` has one of ours
     tls_hostname: str | None = None
 
     connect_timeout: float = 2.0  # for each server; a lost connection is waited for as long before BrokerUnavailable
@@ -46,6 +60,53 @@ class JetStreamOptions:
     duplicate_window: float = 120.0
     replicas: int = 1
     storage: str = "file"  # or "memory"
+    topics: Mapping[str, Topic] = field(default_factory=dict)  # what is wished of new streams, by topic; it goes before
+
+
+def options_of(url: str, *, name: str) -> JetStreamOptions:
+    """The options in a URL: nats://user:password@host:4222, tls://host?credentials=orders.creds&ca=ca.pem."""
+    head, query = split_query(url)
+    given = Query(query, QUERY)
+    user = password = None
+    if "password_file" in given:
+        head, user = _without_user(head)
+        password = given.secret("password_file")
+        if user is None:
+            given.problems.append(
+                "TORPOR_BROKER_URL has password_file. Write nats://user@host:4222, without a password."
+            )
+    credentials, nkey = given.file("credentials"), given.file("nkey")
+    if (credentials or nkey) and find_spec("nkeys") is None:
+        given.problems.append("TORPOR_BROKER_URL has credentials or nkey, which need 'nkeys'. Run: pip install nkeys.")
+    for way, path, marks in (("credentials", credentials, _CREDENTIALS), ("nkey", nkey, _SEED)):
+        if path is not None and not all(mark in path.read_bytes() for mark in marks):
+            told = " and ".join(mark.decode() for mark in marks)
+            given.problems.append(
+                f"TORPOR_BROKER_URL has {way}={str(path)!r}, which is none. Expected a file with {told}…"
+            )
+    tls = given.tls(is_asked="tls://" in head or "wss://" in head)
+    token = given.secret("token_file")
+    given.finish()
+    options = JetStreamOptions(
+        servers=head,
+        name=name,
+        user=user,
+        password=password,
+        token=token,
+        credentials=credentials,
+        nkey=nkey,
+        tls=tls,
+        has_certificate="cert" in given,
+    )
+    Servers(options)  # tells what is wrong with the addresses
+    return options
+
+
+def _without_user(head: str) -> tuple[str, str | None]:
+    """A URL without the user before its '@', and that user; None unless there is one, without a password."""
+    users = {unquote(user) for _, user in _USER.findall(head)}
+    rest = _USER.sub(r"\1", head)
+    return rest, users.pop() if len(users) == 1 and "@" not in rest else None
 
 
 class Servers:
@@ -58,33 +119,42 @@ class Servers:
         self.user, self.password, self.token = options.user, options.password, options.token
         self.urls: list[str] = []
         self.addresses: list[str] = []
-        for url in options.servers.split(","):
-            self._take(url.strip())
-        ways = [name for name in ("user", "token", "credentials") if self._has(name)]
+        urls = [url.strip() for url in options.servers.split(",")]
+        if any("@" in url and "://" not in url and "@" not in before for before, url in pairwise(urls)):
+            raise ConfigurationError(["The URL of NATS has a ',' before its '@'. In a user or a password write %2C."])
+        for url in urls:
+            self._take(url)
+        ways = [name for name in _WAYS if self._has(name)]
         if len(ways) > 1 or (self.user is None) != (self.password is None):
             told = " and ".join(ways) or "a password"
-            raise ConfigurationError([f"NATS is given {told}. Give one of: user and password, token, credentials."])
+            raise ConfigurationError(
+                [f"NATS is given {told}. Give one of: user and password, token, credentials, nkey."]
+            )
 
     def _has(self, name: str) -> bool:
-        return getattr(self.options if name == "credentials" else self, name) is not None
+        return getattr(self if name in {"user", "token"} else self.options, name) is not None
 
     def _take(self, url: str) -> None:
-        parts = urlsplit(url if "://" in url else f"nats://{url}")
+        scheme, _, rest = url.rpartition("://")
+        scheme = scheme or "nats"
+        credentials, at, place = rest.rpartition("@")
         try:
-            port = parts.port or DEFAULT_PORT
+            parts = urlsplit(f"//{place}")
+            host, port, path = parts.hostname or "", parts.port or DEFAULT_PORT, parts.path
         except ValueError:
-            port = 0
-        if parts.scheme not in SCHEMES or not parts.hostname or not port:
-            shown = url.rpartition("@")[2]
+            host, port, path = "", 0, ""
+        if scheme not in SCHEMES or not host or not port:
+            shown = f"{scheme}://{place.partition(':')[0]}"  # what follows may be a password that lost its '@'
             raise ConfigurationError(
                 [f"{shown!r} is no NATS URL. Expected nats://host:port, or tls://, ws://, wss://."]
             )
-        if parts.username and parts.password is None and self.token is None:
-            self.token = unquote(parts.username)
-        elif parts.username and parts.password is not None and self.user is None:
-            self.user, self.password = unquote(parts.username), unquote(parts.password)
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        self.urls.append(f"{parts.scheme}://{host}:{port}{parts.path}")
+        user, colon, password = credentials.partition(":")
+        if at and not colon and self.token is None:
+            self.token = unquote(user)
+        elif colon and self.user is None:
+            self.user, self.password = unquote(user), unquote(password)
+        host = f"[{host}]" if ":" in host else host
+        self.urls.append(f"{scheme}://{host}:{port}{path}")
         self.addresses.append(f"{host}:{port}")
 
     def __str__(self) -> str:

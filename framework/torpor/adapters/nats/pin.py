@@ -4,6 +4,9 @@ An unshared subscription's durable has a priority group with the policy `pinned_
 one client, delivers to that client alone, and takes the pin away when the client has not asked with the pin's id for
 the pin timeout. What the former client had been given and not acknowledged is put in order again by a reset: the
 durable goes back to its first unacknowledged message, and delivers all from there on anew.
+
+Who has the pin also listens to a subject that is named for it. The server says at once when nobody does: a holder that
+was there before and is no more has lost its connection, and need not be waited for.
 """
 
 from __future__ import annotations
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     from torpor.adapters.nats.connection import Connection
 
 GROUP = "torpor"
-HEADER = "Nats-Pin-Id"
 LOST = "423"
 LEVEL = 4  # of JetStream's API, which knows the reset
 SINCE = "nats-server 2.14"
@@ -32,7 +34,10 @@ class Pin:
 
     def __init__(self, connection: Connection, stream: str, durable: str) -> None:
         self.id: str | None = None
+        self.holder: str | None = None  # as it was found at the last look
         self._former: str | None = None
+        self._present: str | None = None  # a holder that has answered
+        self._gone: str | None = None  # one that had, and is there no more
         self._connection = connection
         self._place = f"{stream}.{durable}"
 
@@ -48,12 +53,20 @@ class Pin:
         """Has what nobody works on delivered again. Called by who stands by, now and then: the server would wait for
         the ack wait. Raises BrokerUnavailable."""
         info = await self._ask("INFO")
-        holder = _holder(info)
-        if holder is not None and holder == self._former:
-            await self._ask("UNPIN", {"group": GROUP})  # of our connection that was lost, whose requests still wait
-            holder = None
-        if holder is None and info.get("num_ack_pending"):
+        self.holder = _holder(info)
+        if self.holder is not None and self.holder in {self._former, self._gone}:
+            await self._ask("UNPIN", {"group": GROUP})  # of a connection that was lost, ours or another's
+            self.holder = None
+        if self.holder is None and info.get("num_ack_pending"):
             await self.reset()
+
+    def hear(self, holder: str, *, is_there: bool) -> bool:
+        """Learns whether a holder is connected. Whether it was before, and is no more."""
+        if is_there:
+            self._present = holder
+        elif holder == self._present:
+            self._gone = holder
+        return holder == self._gone
 
     async def reset(self) -> None:
         """Has all that is not acknowledged delivered from the first on. Raises BrokerUnavailable."""
@@ -78,6 +91,11 @@ class Pin:
         if "error" in told:
             raise BrokerUnavailable(f"Consumer {self._place} is not there for {verb}: {told['error']}.")
         return told
+
+
+def presence_of(holder: str) -> str:
+    """The subject that who has the pin listens to."""
+    return f"_INBOX.torpor.{holder}"
 
 
 def _holder(info: dict[str, Any]) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING, Any
 
 from torpor.adapters.nats import pin
@@ -15,17 +16,37 @@ from torpor.adapters.nats.names import check_topic, durable_of, stream_of
 from torpor.kernel.errors import BrokerUnavailable, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torpor.adapters.nats.connection import Connection
+    from torpor.kernel.topic import Topic
     from torpor.ports.consumer import Subscription
 
 _logger = logging.getLogger("torpor.nats")
 _STREAM_EXISTS = 10058
 _SUBJECTS_OVERLAP = 10065
 _CONSUMER_EXISTS = 10012
+_NO_STREAM, _NO_CONSUMER = 10059, 10014
 _UNAVAILABLE = 503
 _NANOSECONDS = 1_000_000_000
+
+
+def settings_of(topic: Topic) -> dict[str, Any]:
+    """A stream's settings for what is wished of a topic."""
+    settings: dict[str, Any] = {}
+    if topic.retention is not None:
+        settings["max_age"] = 0 if topic.retention == math.inf else int(topic.retention * _NANOSECONDS)
+    if topic.max_bytes is not None:
+        settings["max_bytes"] = topic.max_bytes
+    if topic.replicas is not None:
+        settings["num_replicas"] = topic.replicas
+    return settings
+
+
+def window_of(config: Mapping[str, Any]) -> int:
+    """A stream's duplicate window, which is no longer than the stream keeps its messages."""
+    window, age = int(config["duplicate_window"]), int(config["max_age"])
+    return min(window, age) if age else window
 
 
 class Streams:
@@ -43,7 +64,7 @@ class Streams:
         """Makes streams and durables exist, and remembers them."""
         every = [*topics, *(subscription.topic for subscription in subscriptions)]
         groups = {(sub.topic, sub.group): sub.is_shared for sub in subscriptions}
-        _check_names(every, groups)
+        check_names(every, groups)
         if not all(groups.values()):
             await self._check_level()
         await asyncio.gather(*(self._declare_stream(topic) for topic in dict.fromkeys(every)))
@@ -84,7 +105,27 @@ class Streams:
             raise ConfigurationError([f"{problem} Upgrade it, or let the group share its messages without order."])
 
     async def _declare_stream(self, topic: str) -> None:
-        self.names[topic] = await self._holder(topic) or await self._make_stream(topic)
+        self.names[topic] = await self._holder(topic) or await self.make(topic)
+
+    async def place(self, topic: str) -> tuple[dict[str, Any], bool] | None:
+        """The settings of the stream that holds a topic, and whether it is ours; None when there is none."""
+        name = await self._holder(topic) or stream_of(topic)
+        info = await self._connection.request(f"STREAM.INFO.{name}")
+        if _error_of(info) == _NO_STREAM:
+            return None
+        check(info, f"Stream {name!r} of topic {topic!r}")
+        config: dict[str, Any] = info["config"]
+        return config, config["name"] == stream_of(topic) and config.get("subjects") == [topic]
+
+    async def has_begun(self, subscription: Subscription) -> bool:
+        """Whether the group of a subscription has its durable. Its topic has a stream."""
+        stream = await self._holder(subscription.topic) or stream_of(subscription.topic)
+        durable = durable_in(stream, subscription.topic, subscription.group)
+        info = await self._connection.request(f"CONSUMER.INFO.{stream}.{durable}")
+        if _error_of(info) == _NO_CONSUMER:
+            return False
+        check(info, f"Consumer {durable!r} of stream {stream!r}")
+        return True
 
     async def _holder(self, topic: str) -> str | None:
         """A stream of somebody else that holds a topic."""
@@ -92,7 +133,8 @@ class Streams:
         names = answer.get("streams") or []
         return next((str(name) for name in names if name != stream_of(topic)), None)
 
-    async def _make_stream(self, topic: str) -> str:
+    async def make(self, topic: str, wish: Topic | None = None) -> str:
+        """Makes the stream of a topic, and returns its name. One that exists stays as it is."""
         options, name = self._connection.options, stream_of(topic)
         config = {
             "name": name,
@@ -102,22 +144,22 @@ class Streams:
             "storage": options.storage,
             "num_replicas": options.replicas,
             "max_age": int(options.retention * _NANOSECONDS),
-            "duplicate_window": int(min(options.duplicate_window, options.retention) * _NANOSECONDS),
+            "duplicate_window": int(options.duplicate_window * _NANOSECONDS),
         }
+        wished = wish or options.topics.get(topic)
+        if wished is not None:
+            config |= settings_of(wished)
+        config["duplicate_window"] = window_of(config)
         answer = await self._connection.request(f"STREAM.CREATE.{name}", config)
         error = _error_of(answer)
         if error == _STREAM_EXISTS:
-            existing = (await self._connection.request(f"STREAM.INFO.{name}")).get("config") or {}
-            if topic not in existing.get("subjects", ()):
-                raise ConfigurationError(
-                    [f"Stream {name!r} is needed for topic {topic!r}, and holds {existing.get('subjects')} instead."]
-                )
-            answer = await self._connection.request(f"STREAM.UPDATE.{name}", {**existing, **config})
+            answer = await self._connection.request(f"STREAM.INFO.{name}")
+            _check_stream(answer, topic, name, options.storage)
         elif error == _SUBJECTS_OVERLAP:  # somebody made it at this moment
             holder = await self._holder(topic)
             if holder is not None:
                 return holder
-        _check(answer, f"Stream {name!r} of topic {topic!r}")
+        check(answer, f"Stream {name!r} of topic {topic!r}")
         created = answer.get("created")  # `did_create` is told of a stream that exists, too
         if self._created.setdefault(topic, created) != created:
             _logger.warning("Stream %s of topic %s was gone, with what it held. It is made again, empty.", name, topic)
@@ -126,7 +168,7 @@ class Streams:
 
     async def _declare_durable(self, topic: str, group: str, *, is_shared: bool) -> None:
         options, stream = self._connection.options, self.names[topic]
-        name = durable_of(group) if stream == stream_of(topic) else durable_of(group, topic)
+        name = durable_in(stream, topic, group)
         wanted = {
             "durable_name": name,
             "name": name,
@@ -147,7 +189,7 @@ class Streams:
                 problem = f"Consumer {name!r} of stream {stream!r} is not ours; group {group!r} needs a pull consumer"
                 raise ConfigurationError([f"{problem} with explicit acknowledgement. Remove it, or rename the group."])
             answer = await self._make_durable(stream, {**existing, **wanted})
-        _check(answer, f"Consumer {name!r} of stream {stream!r} (group {group!r}, topic {topic!r})")
+        check(answer, f"Consumer {name!r} of stream {stream!r} (group {group!r}, topic {topic!r})")
         self._durables[topic, group] = stream, name
         (self._shared.add if is_shared else self._shared.discard)((topic, group))
 
@@ -156,7 +198,13 @@ class Streams:
         return await self._connection.request(path, {"stream_name": stream, "config": config})
 
 
-def _check_names(topics: Iterable[str], groups: Iterable[tuple[str, str]]) -> None:
+def durable_in(stream: str, topic: str, group: str) -> str:
+    """The name of a group's durable in the stream that holds its topic."""
+    return durable_of(group) if stream == stream_of(topic) else durable_of(group, topic)
+
+
+def check_names(topics: Iterable[str], groups: Iterable[tuple[str, str]]) -> None:
+    """Raises ConfigurationError with all the names that cannot be."""
     problems: list[str] = []
     for topic in dict.fromkeys(topics):
         try:
@@ -168,12 +216,29 @@ def _check_names(topics: Iterable[str], groups: Iterable[tuple[str, str]]) -> No
         raise ConfigurationError(problems)
 
 
+def _check_stream(info: dict[str, Any], topic: str, name: str, storage: str) -> None:
+    """Raises ConfigurationError when the stream of a topic's name is none that we could have made."""
+    existing = info.get("config")
+    if existing is None:
+        return  # it has gone again
+    if topic not in existing.get("subjects", ()):
+        raise ConfigurationError(
+            [f"Stream {name!r} is needed for topic {topic!r}, and holds {existing.get('subjects')} instead."]
+        )
+    if existing.get("storage") != storage:
+        problem = f"Stream {name!r} of topic {topic!r} cannot be used: its storage is {existing.get('storage')!r}"
+        raise ConfigurationError(
+            [f"{problem}, and {storage!r} is wanted. Change JetStreamOptions, or remove the stream."]
+        )
+
+
 def _error_of(answer: dict[str, Any]) -> int:
     error = answer.get("error") or {}
     return int(error.get("err_code", 0))
 
 
-def _check(answer: dict[str, Any], what: str) -> None:
+def check(answer: dict[str, Any], what: str) -> None:
+    """Raises what an answer's error means: BrokerUnavailable or ConfigurationError."""
     error = answer.get("error")
     if not error:
         return

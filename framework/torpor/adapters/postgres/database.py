@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -49,6 +50,10 @@ class Database:
         """The query for what is to be published, in one part of the log or in all of it."""
         return pending(self.options.schema, self.shards, part)
 
+    def literally(self, name: str) -> str:
+        """The query of that name for literals, by what the connections of units have prepared if they may."""
+        return self.queries[f"{name}_pooled" if self.options.is_pooled else name]
+
     async def open(self) -> None:
         """Opens what `migrate` has made. Raises StoreUnavailable or SchemaMismatch."""
         if self._units is not None:
@@ -62,7 +67,12 @@ class Database:
             raise refusal(error, "torpor_migration") from error
         finally:
             await end(connection)
-        self._units = Pool(self.address, self.options, size=self.options.connections)
+        self._units = Pool(
+            self.address,
+            self.options,
+            size=self.options.connections,
+            prepare=None if self.options.is_pooled else self.queries["prepare"],
+        )
         self._beside = Pool(self.address, self.options, size=_BESIDE, settings=self.options.reading)
 
     async def migrate(self, own: Mapping[str, str]) -> Sequence[str]:
@@ -163,6 +173,7 @@ class Database:
         return StoreUnavailable(f"{self.address.place}: the store is not open. Await its start() first.")
 
 
+@lru_cache(maxsize=256)
 def changed(status: str) -> int:
     """The number of rows that a command tells to have changed."""
     verb, _, rest = status.partition(" ")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
-from torpor.adapters.postgres.errors import told
+from torpor.adapters.postgres.errors import DRIVER_ERRORS, refusal, told
 from torpor.kernel.errors import ConfigurationError, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -72,14 +72,21 @@ async def end(connection: asyncpg.Connection) -> None:
 class Pool:
     """A few connections, opened when they are needed and again when they were lost. The last used is used next."""
 
-    __slots__ = ("_address", "_idle", "_is_closed", "_lent", "_options", "_room", "_settings", "_size")
+    __slots__ = ("_address", "_idle", "_is_closed", "_lent", "_options", "_prepare", "_room", "_settings", "_size")
 
     def __init__(
-        self, address: Address, options: PostgresOptions, *, size: int, settings: Mapping[str, str] | None = None
+        self,
+        address: Address,
+        options: PostgresOptions,
+        *,
+        size: int,
+        settings: Mapping[str, str] | None = None,
+        prepare: str | None = None,
     ) -> None:
         self._address = address
         self._options = options
         self._settings = settings
+        self._prepare = prepare
         self._size = size
         self._room = asyncio.Semaphore(size)
         self._idle: list[asyncpg.Connection] = []
@@ -100,7 +107,7 @@ class Pool:
             while self._idle and (connection is None or connection.is_closed()):
                 connection = self._idle.pop()
             if connection is None or connection.is_closed():
-                connection = await connect(self._address, self._options, settings=self._settings)
+                connection = await self._connect()
             try:
                 self._check()  # it may have been closed meanwhile
             except StoreUnavailable:
@@ -130,6 +137,18 @@ class Pool:
         idle, self._idle = self._idle, []
         for connection in idle:
             await end(connection)
+
+    async def _connect(self) -> asyncpg.Connection:
+        connection = await connect(self._address, self._options, settings=self._settings)
+        if self._prepare is not None:
+            try:
+                await connection.execute(self._prepare)
+            except BaseException as error:
+                connection.terminate()
+                if isinstance(error, DRIVER_ERRORS):
+                    raise refusal(error, "torpor_inbox") from error
+                raise
+        return connection
 
     async def _wait(self) -> None:
         if not self._room.locked():

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import json
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import TYPE_CHECKING, Any
 
-from torpor.adapters.postgres.text import indexed, read, stored
+from torpor.adapters.postgres.text import array, indexed, joined, literal, read, stored
 from torpor.kernel.keys import slot_of
 from torpor.kernel.message import Message, ParkedMessage, Timer
 from torpor.ports.outbox import LogEntry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 Columns = list[list[Any]]
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode  # ASCII, so that it holds any text, lone surrogates too
+
+def outbox_columns(messages: Iterable[Message], shards: int) -> list[Any]:
+    """The parameters of `append`."""
+    slots, *texts, payloads = zip(*[_outbox_row(message, shards) for message in messages], strict=True)
+    return [slots, *map(joined, texts), payloads]
 
 
-def outbox_row(message: Message, shards: int) -> tuple[Any, ...]:
-    """The values of `append_one`: the shard, and the message."""
-    return slot_of(message, shards), *_message_row(message)
-
-
-def outbox_columns(messages: Iterable[Message], shards: int) -> Columns:
-    """The arrays of `append`."""
-    return _columns([outbox_row(message, shards) for message in messages])
+def outbox_literals(messages: Sequence[Message], shards: int) -> list[str]:
+    """The same as literals; of one message, those of `append_one`."""
+    if len(messages) == 1:
+        slot, *row, payload = _outbox_row(messages[0], shards)
+        return [str(slot), *["NULL" if text is None else literal(text) for text in row], literal(f"\\x{payload.hex()}")]
+    slots, *texts, payloads = outbox_columns(messages, shards)
+    hexed = array([f"\\x{payload.hex()}" for payload in payloads])
+    return [array(map(str, slots)), *map(literal, texts), hexed]
 
 
 def parked_columns(rows: Iterable[ParkedMessage]) -> Columns:
@@ -79,6 +84,10 @@ def timer(row: Iterable[Any]) -> Timer:
     return Timer(read(name), due_at, _message(*message))
 
 
+def _outbox_row(message: Message, shards: int) -> tuple[Any, ...]:
+    return slot_of(message, shards), *_message_row(message)
+
+
 def _columns(rows: list[tuple[Any, ...]]) -> Columns:
     return [list(column) for column in zip(*rows, strict=True)]
 
@@ -95,8 +104,8 @@ def _message_row(message: Message) -> tuple[str | None, str, str, str, str, byte
 
 
 def headers_of(attributes: Mapping[str, str]) -> str:
-    """Attributes as JSON."""
-    return _encode(dict(attributes)) if attributes else "{}"
+    """Attributes as JSON: ASCII, so that it holds any text, lone surrogates too."""
+    return "{" + ",".join([f"{_quoted(name)}:{_quoted(value)}" for name, value in attributes.items()]) + "}"
 
 
 def _message(topic: str, data: bytes, id: str, type: str, key: str | None, headers: str) -> Message:

@@ -9,8 +9,15 @@ from __future__ import annotations
 import re
 from functools import cache
 from hashlib import sha256
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _ESCAPE = "\x1a"
+# What no stored text holds: an escape is followed by four digits, or by the name of a digest.
+_SEPARATOR = f"{_ESCAPE};"
+_NONE = f"{_ESCAPE}0"
 _LONGEST = 500  # characters, so that two of them fit into an index's row
 
 
@@ -33,6 +40,17 @@ def indexed(text: str) -> str:
     if len(text) <= _LONGEST:
         return stored(text)
     return f"{_ESCAPE}sha256:{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def joined(texts: Iterable[str | None]) -> str:
+    """Stored texts as one, which `string_to_array` takes apart."""
+    return _SEPARATOR.join([_NONE if text is None else text for text in texts])
+
+
+def array(texts: Iterable[str]) -> str:
+    """Stored texts as the literal of an array."""
+    quoted = [text.replace("\\", "\\\\").replace('"', '\\"') for text in texts]
+    return literal('{"' + '","'.join(quoted) + '"}') if quoted else "'{}'"
 
 
 def literal(text: str) -> str:

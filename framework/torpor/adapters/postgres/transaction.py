@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import asyncpg
+
 from torpor.adapters.postgres.errors import DRIVER_ERRORS, refusal
 from torpor.kernel.errors import StatementFailed
 
 if TYPE_CHECKING:
-    import asyncpg
-
     from torpor.adapters.postgres.pool import Pool
 
 MARK = "torpor_mark"
@@ -54,18 +54,12 @@ class Transaction:
 
     async def begin(self, joined: str = "") -> str:
         """Begins, together with a first statement if one is given; returns what that one tells."""
-        if self._has_ended:
-            raise StatementFailed("The unit has ended, and runs no more statements. Await them inside the handler.")
-        if self._is_beginning:
-            raise StatementFailed("Two statements of one unit at once. Await each before the next.")
-        self._is_beginning = True  # and for ever, since a unit begins once
-        connection = await self._pool.take()
-        self._connection = connection
+        connection = await self._take()
         options = self._pool.options
         try:
             status: str = await connection.execute(f"{options.begin}; {joined}" if joined else options.begin)
         except DRIVER_ERRORS as error:
-            raise refusal(error, joined.partition("(")[0] or "BEGIN") from error
+            raise refusal(error, "torpor_inbox" if joined else "BEGIN") from error
         return status
 
     async def restart(self) -> None:
@@ -93,18 +87,26 @@ class Transaction:
         except DRIVER_ERRORS as error:
             raise refusal(error, "ROLLBACK TO") from error
 
-    async def commit(self) -> None:
-        """Commits, if anything was begun."""
+    async def commit(self, joined: str = "") -> None:
+        """Commits, together with a last statement if one is given; if anything was begun, or is to be."""
         self._check()
+        statements = [joined, "COMMIT"] if joined else ["COMMIT"]
+        if self._connection is None and joined:
+            await self._take()
+            statements.insert(0, self._pool.options.begin)
         self._has_ended = True
         if self._connection is None:
             return
+        is_refused = False
         try:
-            status = await self._connection.execute("COMMIT")
+            status = await self._connection.execute("; ".join(statements))
         except DRIVER_ERRORS as error:
-            raise refusal(error, "COMMIT") from error
+            # It is what comes before COMMIT that was refused, since that would have ended the transaction.
+            is_refused = self.is_open and isinstance(error, asyncpg.PostgresError)
+            raise refusal(error, "torpor_outbox" if is_refused else "COMMIT") from error
         finally:
-            self._release()
+            if not is_refused:
+                self._release()
         if status != "COMMIT":  # PostgreSQL rolls a failed transaction back, and calls that no error
             raise StatementFailed(
                 "The unit was rolled back, since one of its statements had failed. Let the statement's error pass."
@@ -123,6 +125,15 @@ class Transaction:
             connection.terminate()  # the server takes it back when it notices
         finally:
             self._release()
+
+    async def _take(self) -> asyncpg.Connection:
+        if self._has_ended:
+            raise StatementFailed("The unit has ended, and runs no more statements. Await them inside the handler.")
+        if self._is_beginning:
+            raise StatementFailed("Two statements of one unit at once. Await each before the next.")
+        self._is_beginning = True  # and for ever, since a unit begins once
+        self._connection = await self._pool.take()
+        return self._connection
 
     async def _set_mark(self, connection: asyncpg.Connection) -> None:
         release = f"RELEASE {MARK}; " if self._has_mark else ""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Self
 from torpor.adapters.postgres.database import changed
 from torpor.adapters.postgres.errors import DRIVER_ERRORS, refusal
 from torpor.adapters.postgres.requests import PostgresRequests
-from torpor.adapters.postgres.rows import outbox_columns, outbox_row, parked_columns, timer_columns
+from torpor.adapters.postgres.rows import outbox_columns, outbox_literals, parked_columns, timer_columns
 from torpor.adapters.postgres.statements import PostgresStatements
-from torpor.adapters.postgres.text import indexed, literal, stored
+from torpor.adapters.postgres.text import array, indexed, literal, stored
 from torpor.adapters.postgres.transaction import Transaction
 from torpor.ports.unit import Admission
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from torpor.adapters.postgres.database import Database
@@ -23,19 +23,23 @@ if TYPE_CHECKING:
     from torpor.ports.requests import Requests
     from torpor.ports.statements import Statements
 
-_FEW = 8  # messages whose ids are sent with BEGIN, as literals: beyond, to parse them costs more than the exchange
+# What is sent with COMMIT, as literals: beyond, to parse them costs more than the exchange.
+_FEW = 8  # messages
+_SHORT = 8_192  # bytes of their payloads
+_PARAMETERS = [f"${number}" for number in range(1, 9)]
 
 
 class PostgresUnit:
     """One open transaction, and the context manager that `Store.unit` gives. It begins with its first statement."""
 
-    __slots__ = ("_database", "_plain", "_statements", "_transaction", "requests", "statements")
+    __slots__ = ("_database", "_last", "_plain", "_statements", "_transaction", "requests", "statements")
 
     def __init__(self, database: Database, plain: set[str], lender: Callable[[], Lender]) -> None:
         self._database = database
         self._plain = plain  # the bindings whose last admission was the plain case: all new, and nothing parked
         self._transaction = Transaction(database.units)
         self._statements = PostgresStatements(self._transaction, lender)
+        self._last: Sequence[Message] = ()  # what is appended with the commit
         self.statements: Statements = self._statements
         self.requests: Requests = PostgresRequests(self._transaction, database)
 
@@ -55,26 +59,28 @@ class PostgresUnit:
         if not messages:
             return Admission((), ())
         ids = {indexed(message.id): message.id for message in messages}
-        if binding in self._plain and len(ids) <= _FEW and self._transaction.is_untouched:
-            if await self._is_plain(binding, ids):
-                return Admission(ids.values(), ())
-            self._plain.discard(binding)
-            await self._transaction.restart()
         if queue is None:
             queues = {indexed(message.key): message.key for message in messages if message.key is not None}
         else:
             queues = {indexed(queue): queue}
+        if binding in self._plain and self._transaction.is_untouched:
+            if await self._is_plain(binding, ids, queues):
+                return Admission(ids.values(), ())
+            self._plain.discard(binding)
+            await self._transaction.restart()
         admission = await self._admit(binding, ids, queues)
         if len(admission.fresh) == len(ids) and not admission.blocked:
             self._plain.add(binding)
         return admission
 
-    async def _is_plain(self, binding: str, ids: Iterable[str]) -> bool:
-        """Begins and admits in one exchange, which can only tell whether all ids are new and nothing is parked."""
-        name, at = literal(stored(binding)), self._database.clock.time()
-        admit_few = self._database.queries["admit_few"]
-        statement = admit_few.format(binding=name, ids=", ".join(map(literal, sorted(ids))), at=repr(at))
-        return (await self._transaction.begin(statement)) == "SELECT 1"
+    async def _is_plain(self, binding: str, ids: Collection[str], queues: Iterable[str]) -> bool:
+        """Begins and admits in one exchange, which can only tell whether all ids are new and nothing of the queues is
+        parked."""
+        at = repr(self._database.clock.time())
+        enter = self._database.literally("enter").format(
+            literal(stored(binding)), array(sorted(ids)), array(queues), at
+        )
+        return (await self._transaction.begin(enter)) in {f"INSERT 0 {len(ids)}", "SELECT 1"}
 
     async def _admit(self, binding: str, ids: Mapping[str, str], queues: Mapping[str, str]) -> Admission:
         connection = await self._transaction.connection()
@@ -99,24 +105,20 @@ class PostgresUnit:
         self, messages: Sequence[Message], parked: Sequence[ParkedMessage], timers: Sequence[Timer] = ()
     ) -> None:
         """Adds to the outbox log, in order, to the parked rows and to the timers. The log comes last, so that the
-        locks of its shards are held for as short as can be."""
-        if not messages and not parked and not timers:
-            return
-        connection = await self._transaction.connection()
+        locks of its shards are held for as short as can be; a few short messages come with the commit."""
         named = self._database.queries
-        try:
-            if timers:
-                await connection.execute(named["set_timers"], *timer_columns(timers))
-            if parked:
-                await connection.execute(named["park"], *parked_columns(parked))
-            if len(messages) == 1:
-                row = outbox_row(messages[0], self._database.shards)
-                await connection.execute(named["append_one"], *row, self._database.clock.time())
-            elif messages:
-                columns = outbox_columns(messages, self._database.shards)
-                await connection.execute(named["append"], *columns, self._database.clock.time())
-        except DRIVER_ERRORS as error:
-            raise refusal(error, "torpor_outbox") from error
+        if timers:
+            await self._execute(named["set_timers"], *timer_columns(timers))
+        if parked:
+            await self._execute(named["park"], *parked_columns(parked))
+        if not messages:
+            return
+        await self._send()
+        if len(messages) <= _FEW and sum(len(message.data) for message in messages) <= _SHORT:
+            self._last = messages
+            return
+        columns = outbox_columns(messages, self._database.shards)
+        await self._execute(named["append"].format(*_PARAMETERS), *columns, self._database.clock.time())
 
     async def cancel(self, timer: str, due_at: float | None = None) -> bool:
         """Takes a timer out by its name, and only with that due time when one is given; False when it is not there."""
@@ -128,15 +130,39 @@ class PostgresUnit:
 
     async def savepoint(self) -> None:
         """Marks a place to fall back to; a second call moves the mark."""
+        await self._send()
         await self._statements.flush()
         self._transaction.mark()
 
     async def rollback_to_savepoint(self) -> None:
         """Takes back all that came after the mark, which stays."""
+        self._last = ()
         await self._transaction.fall_back()
         await self._statements.forget()
 
     async def commit(self) -> None:
         """Makes it durable. When it raises StoreUnavailable it is unknown whether it was: the inbox will tell."""
         await self._statements.flush()
-        await self._transaction.commit()
+        await self._transaction.commit(self._last_append())
+
+    async def _send(self) -> None:
+        """Appends what was left for the commit: it is not the last after all."""
+        if self._last:
+            await self._execute(self._last_append())
+        self._last = ()
+
+    def _last_append(self) -> str:
+        """The statement, with literals, that appends what was left for the commit."""
+        if not self._last:
+            return ""
+        is_one = len(self._last) == 1
+        append = self._database.literally("append_one") if is_one else self._database.queries["append"]
+        literals = outbox_literals(self._last, self._database.shards)
+        return append.format(*literals, repr(self._database.clock.time()))
+
+    async def _execute(self, statement: str, *parameters: object) -> None:
+        connection = await self._transaction.connection()
+        try:
+            await connection.execute(statement, *parameters)
+        except DRIVER_ERRORS as error:
+            raise refusal(error, "torpor_outbox") from error

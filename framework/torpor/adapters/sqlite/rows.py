@@ -6,10 +6,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from torpor.kernel.message import Message, ParkedMessage, Timer
-from torpor.ports.outbox import LogEntry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from torpor.ports.outbox import LogEntry
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode  # ASCII, so that it holds any text, lone surrogates too
 
@@ -60,6 +61,8 @@ def timer_of(row: Any) -> Timer:
 
 def log_entry(row: Any) -> LogEntry:
     """A row of `pending`."""
+    from torpor.ports.outbox import LogEntry
+
     shard, position, is_left_out, *message = row
     return LogEntry(shard, position, _message(*message), is_left_out=bool(is_left_out))
 

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torpor.adapters.sqlite.connection import MEMORY
 from torpor.adapters.sqlite.database import Database
-from torpor.adapters.sqlite.hints import NoHints
-from torpor.adapters.sqlite.leases import SqliteLeases
 from torpor.adapters.sqlite.options import SqliteOptions
-from torpor.adapters.sqlite.outbox import SqliteOutbox
-from torpor.adapters.sqlite.parking import SqliteParking
-from torpor.adapters.sqlite.requests import SqliteAnswers
-from torpor.adapters.sqlite.timers import SqliteTimers
 from torpor.adapters.sqlite.unit import SqliteUnit
 from torpor.kernel.errors import ConfigurationError
 from torpor.ports.store import StorePromises
@@ -30,6 +24,7 @@ if TYPE_CHECKING:
     from torpor.ports.requests import Answers
     from torpor.ports.timers import Timers
 
+_PARTS = frozenset({"answers", "hints", "leases", "outbox", "parking", "timers"})
 _OLDEST = (3, 35, 0)  # RETURNING
 
 
@@ -39,18 +34,25 @@ class SqliteStore:
     Units of one process run one after the other; several processes may share the file.
     """
 
-    __slots__ = ("_database", "_lender", "answers", "hints", "leases", "outbox", "parking", "promises", "timers")
+    outbox: OutboxLog
+    parking: ParkingLot
+    timers: Timers
+    leases: Leases
+    hints: Hints
+    answers: Answers
 
     def __init__(self, path: str, clock: Clock, options: SqliteOptions | None = None) -> None:
         self._database = Database(path, clock, options or SqliteOptions())
         self._lender: Lender | None = None
         self.promises = StorePromises(is_durable=path != MEMORY, is_transactional=True, runs_sql=True)
-        self.outbox: OutboxLog = SqliteOutbox(self._database)
-        self.parking: ParkingLot = SqliteParking(self._database)
-        self.timers: Timers = SqliteTimers(self._database)
-        self.leases: Leases = SqliteLeases(self._database)
-        self.hints: Hints = NoHints()
-        self.answers: Answers = SqliteAnswers(self._database)
+
+    def __getattr__(self, name: str) -> Any:
+        """What is not part of a unit is made when it is asked for: who wakes for one event needs none of it."""
+        if name not in _PARTS:
+            raise AttributeError(f"SqliteStore has no attribute {name!r}.")
+        part = _part(name, self._database)
+        setattr(self, name, part)
+        return part
 
     def __repr__(self) -> str:
         return f"<SqliteStore {self._database.path}>"
@@ -87,6 +89,34 @@ class SqliteStore:
                 raise ConfigurationError(["tx.session needs SQLModel. Install torpor[sql]."]) from error
             self._lender = Lender()
         return self._lender
+
+
+def _part(name: str, database: Database) -> Any:
+    match name:
+        case "outbox":
+            from torpor.adapters.sqlite.outbox import SqliteOutbox
+
+            return SqliteOutbox(database)
+        case "parking":
+            from torpor.adapters.sqlite.parking import SqliteParking
+
+            return SqliteParking(database)
+        case "timers":
+            from torpor.adapters.sqlite.timers import SqliteTimers
+
+            return SqliteTimers(database)
+        case "leases":
+            from torpor.adapters.sqlite.leases import SqliteLeases
+
+            return SqliteLeases(database)
+        case "hints":
+            from torpor.adapters.sqlite.hints import NoHints
+
+            return NoHints()
+        case _:
+            from torpor.adapters.sqlite.requests import SqliteAnswers
+
+            return SqliteAnswers(database)
 
 
 def _check_version() -> None:

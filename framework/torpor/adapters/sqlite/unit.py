@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Self
 
 from torpor.adapters.sqlite.errors import DRIVER_ERRORS, refusal
 from torpor.adapters.sqlite.queries import queries, rows
-from torpor.adapters.sqlite.requests import SqliteRequests
 from torpor.adapters.sqlite.rows import outbox_row, parked_row, timer_row
 from torpor.adapters.sqlite.statements import SqliteStatements
 from torpor.adapters.sqlite.transaction import Transaction
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from torpor.adapters.sqlite.connection import Writer
+    from torpor.adapters.sqlite.requests import SqliteRequests
     from torpor.adapters.sqlite.session import Lender
     from torpor.kernel.message import Message, ParkedMessage, Timer
     from torpor.ports.clock import Clock
@@ -32,7 +32,7 @@ _ROWS = 100  # in one INSERT
 class SqliteUnit:
     """One open transaction, and the context manager that `Store.unit` gives. It begins with its first statement."""
 
-    __slots__ = ("_clock", "_has_mark", "_requests", "_statements", "_transaction", "requests", "statements")
+    __slots__ = ("_clock", "_has_mark", "_requests", "_statements", "_taken", "_transaction", "statements")
 
     def __init__(self, writer: Writer, clock: Clock, lender: Callable[[], Lender]) -> None:
         self._clock = clock
@@ -40,8 +40,16 @@ class SqliteUnit:
         self._has_mark = False
         self._statements = SqliteStatements(self._transaction, lender)
         self.statements: Statements = self._statements
-        self._requests = SqliteRequests(self._transaction, writer.taken)
-        self.requests: Requests = self._requests
+        self._taken = writer.taken
+        self._requests: SqliteRequests | None = None  # until it is asked for
+
+    @property
+    def requests(self) -> Requests:
+        if self._requests is None:
+            from torpor.adapters.sqlite.requests import SqliteRequests
+
+            self._requests = SqliteRequests(self._transaction, self._taken)
+        return self._requests
 
     async def __aenter__(self) -> Self:
         return self
@@ -49,7 +57,8 @@ class SqliteUnit:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._requests.release()
+        if self._requests is not None:
+            self._requests.release()
         self._transaction.rollback()
         await self._statements.forget()
 

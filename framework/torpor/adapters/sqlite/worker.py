@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from _queue import SimpleQueue  # as `queue` has it, which brings more
 from contextlib import suppress
-from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 

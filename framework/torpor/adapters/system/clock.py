@@ -18,6 +18,8 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
     async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+        if event.is_set():
+            return True
         try:
             async with asyncio.timeout(seconds):
                 await event.wait()

@@ -2,7 +2,7 @@
 
 A protocol's binding of CloudEvents is a `HeaderStyle`: `HTTP`, `NATS` or `KAFKA`. `encode` writes binary mode; `decode`
 reads binary and structured mode, and `decode_all` batches too, which only HTTP has. The JSON format is written by
-`cloudevents.structured`.
+`cloudevents.structured`. Who has read the headers already has `assemble` make the message of them.
 
 What reading asks of an envelope is what a message is known by: `id`, `source`, `specversion`, `type`, all as text.
 Whatever else there is, unknown extensions too, is kept as the canonical text of its type. Nothing from outside makes
@@ -11,6 +11,7 @@ broken envelope comes with the fault told, and holds its bytes.
 """
 
 from torpor.kernel.cloudevents.binary import decode, decode_all, encode
+from torpor.kernel.cloudevents.envelope import assemble
 from torpor.kernel.cloudevents.style import HTTP, KAFKA, NATS, HeaderStyle
 
-__all__ = ["HTTP", "KAFKA", "NATS", "HeaderStyle", "decode", "decode_all", "encode"]
+__all__ = ["HTTP", "KAFKA", "NATS", "HeaderStyle", "assemble", "decode", "decode_all", "encode"]

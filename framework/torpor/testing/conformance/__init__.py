@@ -7,6 +7,8 @@ pytest.register_assert_rewrite(
         f"{__name__}.{suite}"
         for suite in (
             "broker",
+            "broker_progress",
+            "exchange",
             "store",
             "store_insert",
             "store_outbox",
@@ -15,6 +17,7 @@ pytest.register_assert_rewrite(
             "store_sql",
             "store_tables",
             "store_timers",
+            "topics",
         )
     )
 )

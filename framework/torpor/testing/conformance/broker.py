@@ -99,6 +99,23 @@ class PublishingConformance(BrokerSuite):
 
         assert numbers(await take(consumer, 300)) == list(range(300))
 
+    async def test_messages_of_a_key_are_first_delivered_in_order(self, broker: Broker, topic: str) -> None:
+        """Of many keys, in calls that mix them, each key's messages come in the order of their publishing."""
+        consumer = await open_consumer(broker, topic)
+        for start in range(0, 300, 60):
+            await broker.publish(
+                [
+                    Message(
+                        topic, str(n).encode(), id=str(uuid4()), type="counted", key=f"k{n % 7}", attributes=ATTRIBUTES
+                    )
+                    for n in range(start, start + 60)
+                ]
+            )
+
+        seen = numbers(await take(consumer, 300))
+        for key in range(7):
+            assert [number for number in seen if number % 7 == key] == list(range(key, 300, 7))
+
     async def test_what_follows_on_the_key_of_a_refused_message_is_refused(
         self, broker: Broker, topic: str, backend: BrokerBackend
     ) -> None:

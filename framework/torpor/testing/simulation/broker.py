@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torpor.kernel.message import Message
+    from torpor.kernel.progress import Progress
     from torpor.ports.consumer import Consumer, Subscription
     from torpor.testing.simulation.ledger import Ledger
     from torpor.testing.simulation.loop import Process
@@ -193,6 +194,10 @@ class SimulatedConsumer:
         for held in self._find(deliveries):
             del self._server.held[(*self._group, held.delivery.token)]
             immediately(held.consumer.release([held.delivery]))
+
+    async def progress(self) -> Progress:
+        await self._server.network.cross("progress")
+        return await self._inner.progress()
 
     async def stop(self) -> None:
         await self._inner.stop()

@@ -10,6 +10,7 @@ from torpor.kernel.errors import NeverSettled, StoreUnavailable, TorporError
 from torpor.testing.simulation.ledger import NEVER_STUCK
 from torpor.testing.simulation.loop import EPOCH, immediately
 from torpor.testing.simulation.script import Trouble
+from torpor.testing.simulation.source import Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +45,9 @@ class Life:
         for service in SERVICES * self._replicas:
             world.start(service)
         await self._until_serving()
+        sources = [Source(world, binding, self._serving) for binding in world.pushed_bindings]
+        for source in sources:
+            await source.open()
         clients = [asyncio.create_task(self._place(f"k{n}")) for n in range(self._chance.randrange(2, 6))]
         await self._break_things()
         await self._heal()
@@ -57,6 +61,8 @@ class Life:
                 world.count_interruptions()
                 world.ledger.conclude()
         await self._check_parts()
+        for source in sources:
+            source.close()
         for replica in list(world.replicas):
             await world.stop(replica)
         servers.cancel()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from torpor.adapters.memory.broker import MemoryBroker, MemoryHub
 from torpor.adapters.memory.store import MemoryStore
-from torpor.assembly import duties_of
+from torpor.assembly import duties_of, rest_of
 from torpor.kernel.errors import BrokerUnavailable, StoreUnavailable
 from torpor.kernel.order import Order
 from torpor.runtime.host import Host
@@ -28,16 +28,19 @@ if TYPE_CHECKING:
     from torpor.ports.clock import Clock
     from torpor.ports.store import Store
     from torpor.runtime.host import Duty
-    from torpor.runtime.plan import Plan
+    from torpor.runtime.plan import Plan, SubscriberBinding
+
+T = TypeVar("T")
 
 _SERVER_TICK = 0.5
+_PUSHED = 0.3  # the share of services that requests bring their messages to
 _PATIENCE = 2.0  # seconds that a database waits for a client that does not move
 
 
 class Parts:
     """What a run is made of. A test swaps one to put an old fault back."""
 
-    __slots__ = ("broker", "duties", "store")
+    __slots__ = ("broker", "duties", "host", "store")
 
     def __init__(
         self,
@@ -45,7 +48,9 @@ class Parts:
         store: Callable[[Clock], Store] = MemoryStore,
         broker: Callable[[MemoryHub], MemoryBroker] = MemoryBroker,
         duties: Callable[[Plan], Sequence[Duty]] = duties_of,
+        host: type[Host] = Host,
     ) -> None:
+        self.host = host
         self.store = store
         self.broker = broker
         self.duties = duties
@@ -68,7 +73,7 @@ class Replica:
         is_up = all(reasons.get(part, "not begun") is None for part in ("service", "store"))
         return is_up and not (self.process.is_dead or self.process.is_frozen or self.stopping)
 
-    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Starts work in the process."""
         return asyncio.get_running_loop().create_task(work, context=self.process.context())
 
@@ -94,6 +99,16 @@ class World:
         wire = Network("the broker", self.weather, trace=trace, error=BrokerUnavailable)
         self.broker = BrokerServer(wire, ledger=self.ledger, script=self.script)
         self.databases = {plan.name: self._database(plan) for plan in plans()}
+        self.pushed = {plan.name for plan in plans() if self.weather.chance.random() < _PUSHED}
+
+    @property
+    def pushed_bindings(self) -> list[SubscriberBinding]:
+        """The handlers of topics that requests bring their messages to."""
+        return [binding for plan in plans() if plan.name in self.pushed for binding in plan.subscribers]
+
+    def connect(self) -> MemoryBroker:
+        """A connection to the broker that no fault reaches but its own."""
+        return MemoryBroker(self.hub)
 
     def start(self, service: str) -> Replica:
         """Starts a new replica of a service."""
@@ -101,12 +116,14 @@ class World:
         self._starts[service] += 1
         process = Process(f"{service}-{self._starts[service]}", self.loop.create_future())
         broker = SimulatedBroker(self.broker, self._parts.broker(self.hub))
-        host = Host(
+        duties = process.context().run(self._parts.duties, plan)
+        host = self._parts.host(
             plan,
             broker=broker,
             store=SimulatedStore(self.databases[service]),
             clock=LoopClock(self.loop),
-            duties=process.context().run(self._parts.duties, plan),
+            duties=duties,
+            rest=rest_of(duties) if service in self.pushed else None,
         )
         replica = Replica(host, process)
         self.replicas.append(replica)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from torpor import Event, Service, Tx
+from torpor import Ask, Event, Request, Service, Tx
 from torpor.adapters.asyncapi.document import document
 from torpor.runtime.binding import bind
 
@@ -60,6 +60,34 @@ def namesakes() -> type[Event]:
 
 
 OtherPlaced = namesakes()
+
+
+class Quote(BaseModel):
+    lines: list[Line]
+
+
+class GetQuote(Request[Quote | None], topic="quotes.get"):
+    """What it would cost."""
+
+    sku: str
+
+
+class Ticked(Event, topic="quotes.ticked", durable=False):
+    sku: str
+
+
+def quotes() -> Service:
+    """Asks, answers, and hears what is fleeting."""
+    service = Service("quotes")
+
+    @service.answer(GetQuote)
+    async def quote(request: GetQuote) -> Quote | None: ...
+
+    @service.on(Ticked)
+    async def hear(event: Ticked, ask: Ask) -> None:
+        await ask(GetQuote(sku=event.sku))
+
+    return service
 
 
 def orders() -> Service:
@@ -165,6 +193,23 @@ def test_a_contract_is_described_by_its_fields() -> None:
     assert schema["required"] == ["order_id", "lines"]
     assert schema["properties"]["lines"]["items"] == {"$ref": "#/components/schemas/Line"}
     assert payload(root, "orders.publishes.OrderPlaced") == schema
+
+
+def test_a_request_is_told_with_its_answer() -> None:
+    """Who asks and who answers are operations with a reply, whose schema is the answer's; a listener is one as well."""
+    root = made(quotes(), payments())
+    operations = root["operations"]
+    asks, answers = operations["quotes.asks.GetQuote"], operations["quotes.quote"]
+    assert (asks["action"], answers["action"], operations["quotes.hear"]["action"]) == ("send", "receive", "receive")
+    for operation in (asks, answers):
+        (reference,) = (message["$ref"] for message in operation["reply"]["messages"])
+        message = target(root, target(root, reference)["$ref"])
+        schema = target(root, message["payload"]["$ref"])
+        assert {"type": "null"} in schema["anyOf"]
+        assert target(root, operation["reply"]["channel"]["$ref"])["address"] is None
+    assert payload(root, "quotes.quote")["description"] == "What it would cost."
+    for reference in references(root):
+        assert target(root, reference) is not None
 
 
 def test_namesakes_keep_their_own_schemas() -> None:

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from torpor.adapters.http.app import build_app
+from torpor.adapters.http.operations import Operations
 from torpor.testing import TestShop
 
 if TYPE_CHECKING:
@@ -38,10 +39,13 @@ async def client_of() -> AsyncIterator[Opener]:
             await stack.enter_async_context(shop)
             app = build_app(
                 shop.hosts,
+                operations=Operations(
+                    shop.hosts,
+                    asyncapi=lambda: {"asyncapi": "3.0.0"},
+                    metrics=lambda: (b"torpor_handled_total 1.0\n", "text/plain; version=0.0.4; charset=utf-8"),
+                    topology=lambda: {"services": []},
+                ),
                 body_limit=body_limit,
-                asyncapi=lambda: {"asyncapi": "3.0.0"},
-                metrics=lambda: (b"torpor_handled_total 1.0\n", "text/plain; version=0.0.4; charset=utf-8"),
-                topology=lambda: {"services": []},
             )
             transport = httpx.ASGITransport(app, raise_app_exceptions=raises)
             return await stack.enter_async_context(

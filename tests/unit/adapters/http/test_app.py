@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 
 from torpor import Depends, Router, Service, Tx
 from torpor.adapters.http.app import build_app
+from torpor.adapters.http.operations import Operations
 from torpor.kernel.errors import ConfigurationError
 from torpor.testing import TestShop
 
@@ -220,7 +221,7 @@ async def test_a_route_may_answer_for_itself(client_of: Opener) -> None:
     assert (answer.status_code, answer.content) == (204, b"")
     assert (await client.get("/headers")).headers["x-mark"] == "yes"
     missing_answer = await client.get("/missing")
-    assert (missing_answer.status_code, missing_answer.json()) == (404, {"detail": "no such thing"})
+    assert (missing_answer.status_code, missing_answer.json()["detail"]) == (404, "no such thing")
     assert missing_answer.headers["x-why"] == "not here"
 
 
@@ -290,8 +291,9 @@ async def test_what_fastapi_cannot_serve_is_told_together() -> None:
     async def docs() -> None: ...
 
     async with TestShop(first, second, waits=False) as shop:
+        operations = Operations(shop.hosts, asyncapi=dict, metrics=lambda: (b"", ""), topology=dict)
         with pytest.raises(ConfigurationError) as raised:
-            build_app(shop.hosts, body_limit=1, asyncapi=dict, metrics=lambda: (b"", ""), topology=dict)
+            build_app(shop.hosts, operations=operations, body_limit=1)
     told = "\n".join(raised.value.problems)
     assert len(raised.value.problems) == 4
     assert "'first.strange'" in told

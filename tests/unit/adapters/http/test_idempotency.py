@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
 from torpor import Event, Idempotent, Service, Tx, new_id
-from torpor.adapters.http.idempotency import CALLER
+from torpor.adapters.http.guarding import CALLER
 from torpor.testing import TestShop
 
 if TYPE_CHECKING:

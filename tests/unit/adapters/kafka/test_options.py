@@ -28,6 +28,13 @@ def test_a_plain_url_asks_for_nothing() -> None:
     assert (options.user, options.tls, options.partitions, options.replication) == (None, None, None, None)
 
 
+def test_a_url_says_how_soon_a_silent_replica_is_replaced() -> None:
+    """The session is a quarter of a minute unless the query says it, and a rebalance has a third of it."""
+    asked, usual = (options_of(f"kafka://host:9092{query}", name="t") for query in ("?session=3", ""))
+    assert (asked.session_timeout, asked.handover) == (3.0, 1.0)
+    assert (usual.session_timeout, usual.handover) == (15.0, 5.0)
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [
@@ -40,6 +47,16 @@ def test_a_plain_url_asks_for_nothing() -> None:
         ("kafka://host?partitions=0", "partitions='0'"),
         ("kafka://host?partition=3", "Did you mean 'partitions'"),
         ("kafka://host?ca=/nowhere.pem", "holds no certificates"),
+        ("kafka://host?cert=/nowhere.pem", "cert='/nowhere.pem', which cannot be used"),
+        ("kafka://host?key=/nowhere.pem", "key= without cert="),
+        ("kafka://host?tls=perhaps", "tls='perhaps'"),
+        ("kafka://host?tls=no&ca=/nowhere.pem", "Leave out one of them"),
+        ("kafka://me@host?password_file=/nowhere", "password_file='/nowhere', which cannot be read"),
+        ("kafka://me:s3cret@host?password_file=/dev/null", "without a password"),
+        ("kafka://host?password_file=/dev/null", "password_file and no user"),
+        ("kafka://me@host?password_file=/dev/null", "which holds no text"),
+        ("kafka://me:s3?cret@host", "has a '?' before its '@'"),
+        ("kafka://me:s3cret", "'me', which is no host:port"),
     ],
 )
 def test_a_wrong_url_is_told_without_secrets(url: str, told: str) -> None:
@@ -47,6 +64,7 @@ def test_a_wrong_url_is_told_without_secrets(url: str, told: str) -> None:
     with pytest.raises(ConfigurationError, match="TORPOR_BROKER_URL") as caught:
         options_of(url, name="t")
     assert told in str(caught.value)
+    assert "s3" not in str(caught.value)
 
 
 @pytest.mark.parametrize("topic", ["", ".", "..", "a b", "a/b", "é", "x" * 250])

@@ -6,9 +6,34 @@
 INSERT INTO torpor_inbox (binding, id, at) SELECT $1, id, $3 FROM unnest($2::text []) AS id
 ON CONFLICT DO NOTHING RETURNING id
 
--- admit_few --
--- The same with literals, so that it can be sent together with BEGIN: a row tells the plain case.
-SELECT FROM torpor_admit({binding}, ARRAY[{ids}], {at})
+-- prepare --
+-- What the connections of units prepare by name. So it is planned once, although it is sent together with BEGIN and
+-- COMMIT, with literals; a function of PL/pgSQL would cost a third more. `unit_enter` enters ids unless something of their
+-- queues is parked.
+PREPARE unit_enter (TEXT, TEXT [], TEXT [], FLOAT8) AS INSERT INTO torpor_inbox (binding, id, at)
+SELECT $1, one, $4 FROM unnest($2) AS one
+WHERE NOT EXISTS (SELECT FROM torpor_parked WHERE binding = $1) OR NOT EXISTS (
+    SELECT FROM unnest($3) AS wanted (queue) CROSS JOIN LATERAL (
+        SELECT FROM torpor_parked WHERE binding = $1 AND torpor_parked.queue = wanted.queue LIMIT 1
+    ) AS held
+)
+ON CONFLICT DO NOTHING;
+PREPARE unit_lock (INTEGER) AS
+SELECT pg_advisory_xact_lock('torpor_outbox_0'::regclass::oid::bigint::bit(32)::integer, $1);
+PREPARE unit_append (INTEGER, TEXT, TEXT, TEXT, TEXT, TEXT, BYTEA, FLOAT8) AS
+INSERT INTO torpor_outbox (shard, key, topic, type, id, headers, payload, at, part)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, CASE
+    WHEN current_setting('transaction_isolation') = 'read committed' THEN (SELECT part FROM torpor_turn)
+    ELSE torpor_part()
+END)
+
+-- enter --
+-- Admits in the plain case: its count tells whether all ids are new and nothing of their queues is parked.
+EXECUTE unit_enter({0}, {1}, {2}, {3})
+
+-- enter_pooled --
+-- The same where nothing stays prepared: a row tells whether all ids are new and nothing of the binding is parked.
+SELECT FROM torpor_admit({0}, {1}, {3})
 
 -- blocked --
 -- Those of the queues that have a parked row in a binding. The limit keeps it from reading a long queue.
@@ -21,12 +46,22 @@ SELECT wanted.queue FROM unnest($2::text []) AS wanted (queue) CROSS JOIN LATERA
 DELETE FROM torpor_parked WHERE number = $1 AND due_at IS NOT NULL
 
 -- append --
--- Adds to the outbox log, under the locks of the shards.
-SELECT torpor_append($1, $2, $3, $4, $5, $6, $7, $8)
+-- Adds to the outbox log, under the locks of the shards: with parameters, or with literals so that it can be sent
+-- together with COMMIT. An array of texts is dear to encode, so each comes as one text, between separators that no
+-- stored text holds.
+SELECT torpor_append(
+    {0}, string_to_array({1}, E'\x1a;', E'\x1a0'), string_to_array({2}, E'\x1a;'), string_to_array({3}, E'\x1a;'),
+    string_to_array({4}, E'\x1a;'), string_to_array({5}, E'\x1a;'), {6}, {7}
+)
 
 -- append_one --
--- The same for one message.
-SELECT torpor_append_one($1, $2, $3, $4, $5, $6, $7, $8)
+-- The same for one message, at half the cost. The lock is a statement of its own, so that the other's snapshot and its
+-- nextval come after it.
+EXECUTE unit_lock({0}); EXECUTE unit_append({0}, {1}, {2}, {3}, {4}, {5}, {6}, {7})
+
+-- append_one_pooled --
+-- The same where nothing stays prepared.
+SELECT torpor_append_one({0}, {1}, {2}, {3}, {4}, {5}, {6}, {7})
 
 -- park --
 -- Sets messages aside. A row that was claimed keeps its number, and so its place before those that wait behind it.

@@ -1,0 +1,131 @@
+"""The push endpoint: CloudEvents over HTTP, in all three modes, to the handlers of topics. It knows no server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torpor.adapters.http.answer import Answer, problem
+from torpor.kernel.cloudevents.binary import BATCHED, STRUCTURED, decode_all
+from torpor.kernel.message import Message
+from torpor.runtime.receiver import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from torpor.runtime.host import Host
+    from torpor.runtime.plan import SubscriberBinding
+
+    Arrivals = Sequence[tuple[Message, str | None]]
+
+EVENTS = "/-/events/"
+_ALLOW = ("allow", "POST, OPTIONS")
+HELD_SECONDS = 1.0  # for which one who comes while a service starts waits for it, rather than being sent away
+_KEPT = frozenset({"content-type", "traceparent", "tracestate"})
+_SOURCE_KEY = "key"  # the attribute in which Knative's KafkaSource hands on a record's key
+
+
+_DONE = Answer(204)
+_BUSY = problem(503, "Not handled yet. Send it again.", [("retry-after", "1")])
+_REFUSED = problem(422, "The handler has failed for good.")
+_ANSWERS = {Verdict.DONE: _DONE, Verdict.BUSY: _BUSY, Verdict.REFUSED: _REFUSED}
+
+
+class PushEndpoint:
+    """Hands what is posted to the handlers: to one by its name, or to all of an event's type."""
+
+    def __init__(self, hosts: Sequence[Host], *, origins: Collection[str] = ()) -> None:
+        self._origins = frozenset(origins)
+        self._named: dict[str, tuple[Host, SubscriberBinding]] = {}
+        self._typed: dict[str, list[tuple[Host, SubscriberBinding]]] = {}
+        for host in hosts:
+            for binding in host.plan.subscribers:
+                self._named[binding.handled.name] = host, binding
+                kind = binding.contract.__torpor_type__ or binding.topic
+                self._typed.setdefault(kind, []).append((host, binding))
+
+    async def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Answers a request, whose headers' names are in lower case."""
+        name = "" if path == "/" else path.removeprefix(EVENTS)
+        if name and name not in self._named:
+            return problem(404, f"No handler of the name {name[:80]!r} takes events here.")
+        if method == "OPTIONS":
+            return self._handshake(headers)
+        if method != "POST":
+            return problem(405, "Events are posted.", [_ALLOW])
+        arrivals = _read(headers, body, topic=self._named[name][1].topic if name else "")
+        if isinstance(arrivals, Answer):
+            return arrivals
+        if name:
+            host, _ = self._named[name]
+            await _begun(host)
+            return _ANSWERS[await host.receive(name, arrivals)]
+        return await self._dispatch(arrivals)
+
+    async def _dispatch(self, arrivals: Arrivals) -> Answer:
+        """Hands events to the handlers of their types, in order for each handler."""
+        of: dict[str, list[tuple[Message, str | None]]] = {}
+        for message, fault in arrivals:
+            if message.type not in self._typed:
+                return problem(404, f"No handler takes events of the type {message.type[:80]!r} here.")
+            for _, binding in self._typed[message.type]:
+                of.setdefault(binding.handled.name, []).append((_on(binding.topic, message), fault))
+        verdicts: list[Verdict] = []
+        for name, some in of.items():
+            host, _ = self._named[name]
+            await _begun(host)
+            verdicts.append(await host.receive(name, some))
+        return _ANSWERS[max(verdicts, default=Verdict.DONE)]
+
+    def _handshake(self, headers: Mapping[str, str]) -> Answer:
+        """Answers the webhook specification's question, whether events from an origin may be posted."""
+        origin = headers.get("webhook-request-origin")
+        if origin is None:
+            return Answer(200, headers=[_ALLOW])
+        if origin not in self._origins and "*" not in self._origins:
+            return problem(403, f"No events are taken from {origin[:80]!r}. TORPOR_PUSH_ORIGINS names who may.")
+        return Answer(
+            200,
+            headers=[
+                _ALLOW,
+                ("webhook-allowed-origin", origin),
+                ("webhook-allowed-rate", headers.get("webhook-request-rate", "*")),
+            ],
+        )
+
+
+async def _begun(host: Host) -> None:
+    known = host.health.known
+    if not known.is_set():
+        await host.clock.wait(known, HELD_SECONDS)
+
+
+def _read(headers: Mapping[str, str], body: bytes, *, topic: str) -> Arrivals | Answer:
+    """The messages of a request, or why there are none."""
+    content_type = headers.get("content-type", "").lower()
+    if not content_type.startswith(STRUCTURED) and "ce-specversion" not in headers:
+        is_json = not content_type or content_type.startswith("application/json")
+        return problem(400 if is_json else 415, f"Expected a CloudEvent: ce- headers, or {STRUCTURED}+json.")
+    is_batch = content_type.startswith(BATCHED)
+    # The place of an event that has no id of its own: the same each time that the batch comes.
+    position = _position(body) if is_batch else ""
+    if is_batch:  # a faulty member is parked with the headers, which may hold what is nobody's business
+        headers = {name: value for name, value in headers.items() if name in _KEPT or name.startswith("ce-")}
+    arrivals = decode_all(headers, body, topic=topic, position=position)
+    for message, fault in arrivals:
+        if fault and message.data is body:  # nothing of it can be read
+            return problem(400, fault)
+        if message.key is None:
+            message.key = message.attributes.get(_SOURCE_KEY)
+    return arrivals
+
+
+def _position(body: bytes) -> str:
+    from hashlib import blake2b
+
+    return f"push:{blake2b(body, digest_size=16).hexdigest()}"
+
+
+def _on(topic: str, message: Message) -> Message:
+    return Message(
+        topic, message.data, id=message.id, type=message.type, key=message.key, attributes=message.attributes
+    )

@@ -1,0 +1,1 @@
+"""Tokens, checked by PyJWT and cryptography."""
