@@ -491,4 +491,9 @@ def guards(clock: Clock) -> Callable[[Auth], Guard]:
 def _push_endpoint(deployment: Deployment) -> PushEndpoint:
     from torpor.adapters.http.push import PushEndpoint
 
-    return PushEndpoint(deployment.hosts, origins=deployment.settings.push_origins)
+    settings, guard = deployment.settings, None
+    if settings.push_issuer and settings.push_audience:
+        from torpor.kernel.auth import Jwt
+
+        guard = guards(deployment.hosts[0].clock)(Jwt(settings.push_issuer, settings.push_audience))
+    return PushEndpoint(deployment.hosts, origins=settings.push_origins, guard=guard)

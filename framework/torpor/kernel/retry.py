@@ -27,7 +27,8 @@ class Retry:
     names the exceptions worth another attempt, `give_up_on` those that park at the first failure.
 
     When a message fails, its neighbours' transaction is taken back with it and they are handled again. `isolated` keeps
-    a handler with outside effects from that: each message has a savepoint of its own from the first, at some cost.
+    a handler with outside effects from that: each message has a savepoint of its own from the first, at some cost. A
+    handler without `Tx` leaves nothing in the transaction, and is never called again for a neighbour.
     """
 
     __slots__ = ("attempts", "give_up_on", "isolated", "later", "on")

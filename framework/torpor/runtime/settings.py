@@ -35,6 +35,8 @@ class Settings:
         "http_port",
         "log_format",
         "log_level",
+        "push_audience",
+        "push_issuer",
         "push_origins",
         "replay_seconds",
         "stuck_seconds",
@@ -49,6 +51,8 @@ class Settings:
     drain_seconds: float
     log_level: str
     log_format: str
+    push_audience: str | None
+    push_issuer: str | None
     push_origins: frozenset[str]
     replay_seconds: float
     stuck_seconds: float
@@ -61,6 +65,7 @@ class Settings:
         settings.broker_url = reader.url("BROKER_URL", _BROKERS)
         settings.database_url = reader.url("DATABASE_URL", _DATABASES)
         settings.delivery = reader.choice("DELIVERY", PULL, (PULL, PUSH))
+        settings.push_issuer, settings.push_audience = reader.both("PUSH_ISSUER", "PUSH_AUDIENCE")
         settings.push_origins = frozenset(reader.text("PUSH_ORIGINS", "").replace(",", " ").split())
         settings.http_host = reader.text("HTTP_HOST", "127.0.0.1")
         settings.http_port = int(reader.number("HTTP_PORT", reader.port(), low=0, high=65535))
@@ -147,6 +152,14 @@ class _Reader:
             self._problems.append(f"{_PREFIX}{name} is {text!r}. Expected a number from {low:g} to {high:g}.")
             return default
         return value
+
+    def both(self, one: str, other: str) -> tuple[str | None, str | None]:
+        """Two texts that mean something only together."""
+        first, second = self._value(one) or None, self._value(other) or None
+        if bool(first) != bool(second):
+            missing = other if first else one
+            self._problems.append(f"{_PREFIX}{missing} is not set. Set it too, or neither of the two.")
+        return first, second
 
     def port(self) -> int:
         """The port that the platform gives, or ours."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from torpor.adapters.http.answer import Answer, problem
 from torpor.kernel.cloudevents.binary import BATCHED, STRUCTURED, decode_all
+from torpor.kernel.identity import Denied
 from torpor.kernel.message import Message
 from torpor.runtime.receiver import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from torpor.runtime.guard import Guard
     from torpor.runtime.host import Host
     from torpor.runtime.plan import SubscriberBinding
 
@@ -22,10 +25,11 @@ _ALLOW = ("allow", "POST, OPTIONS")
 HELD_SECONDS = 1.0  # for which one who comes while a service starts waits for it, rather than being sent away
 _KEPT = frozenset({"content-type", "traceparent", "tracestate"})
 _SOURCE_KEY = "key"  # the attribute in which Knative's KafkaSource hands on a record's key
-
+_log = logging.getLogger("torpor.auth")
 
 _DONE = Answer(204)
 _BUSY = problem(503, "Not handled yet. Send it again.", [("retry-after", "1")])
+_UNKNOWN = problem(401, "Who posts is not known here.", [("www-authenticate", "Bearer")])
 _REFUSED = problem(422, "The handler has failed for good.")
 _ANSWERS = {Verdict.DONE: _DONE, Verdict.BUSY: _BUSY, Verdict.REFUSED: _REFUSED}
 
@@ -33,7 +37,8 @@ _ANSWERS = {Verdict.DONE: _DONE, Verdict.BUSY: _BUSY, Verdict.REFUSED: _REFUSED}
 class PushEndpoint:
     """Hands what is posted to the handlers: to one by its name, or to all of an event's type."""
 
-    def __init__(self, hosts: Sequence[Host], *, origins: Collection[str] = ()) -> None:
+    def __init__(self, hosts: Sequence[Host], *, origins: Collection[str] = (), guard: Guard | None = None) -> None:
+        self._guard = guard
         self._origins = frozenset(origins)
         self._named: dict[str, tuple[Host, SubscriberBinding]] = {}
         self._typed: dict[str, list[tuple[Host, SubscriberBinding]]] = {}
@@ -45,13 +50,13 @@ class PushEndpoint:
 
     async def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Answers a request, whose headers' names are in lower case."""
+        if method == "POST" and not await self._is_let_in(headers):
+            return _UNKNOWN
         name = "" if path == "/" else path.removeprefix(EVENTS)
         if name and name not in self._named:
             return problem(404, f"No handler of the name {name[:80]!r} takes events here.")
-        if method == "OPTIONS":
-            return self._handshake(headers)
         if method != "POST":
-            return problem(405, "Events are posted.", [_ALLOW])
+            return self._handshake(headers) if method == "OPTIONS" else problem(405, "Events are posted.", [_ALLOW])
         arrivals = _read(headers, body, topic=self._named[name][1].topic if name else "")
         if isinstance(arrivals, Answer):
             return arrivals
@@ -60,6 +65,16 @@ class PushEndpoint:
             await _begun(host)
             return _ANSWERS[await host.receive(name, arrivals)]
         return await self._dispatch(arrivals)
+
+    async def _is_let_in(self, headers: Mapping[str, str]) -> bool:
+        """Whether whoever posts has shown that it may; the log tells why not."""
+        try:
+            if self._guard is not None:
+                await self._guard.admit(headers)
+        except Denied as denied:
+            _log.warning("an event is refused: %s", denied)
+            return False
+        return True
 
     async def _dispatch(self, arrivals: Arrivals) -> Answer:
         """Hands events to the handlers of their types, in order for each handler."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from torpor import Command, Event, Message, Order, Retry, Service, Tx
+from torpor import ApiKeys, Caller, Command, ConfigurationError, Event, Message, Order, Retry, Service, Tx
 from torpor.adapters.http.push import PushEndpoint
-from torpor.assembly import assemble
+from torpor.adapters.system.clock import SystemClock
+from torpor.assembly import assemble, guards
 from torpor.runtime.settings import Settings
 from torpor.testing import TestShop
 
@@ -467,3 +469,26 @@ async def test_a_batch_of_a_service_without_a_database_is_answered_as_its_worst(
         broken: dict[str, Any] = {**structured("2"), "data": {}}
         assert await post.batch(structured("1"), broken, structured("3"), path="/-/events/mail.send") == 422
         assert sorted(calls) == ["1", "3"]
+
+
+async def test_who_posts_may_have_to_show_who_it_is() -> None:
+    """With a guard an event without a good token is answered 401, whatever is at its path, and nothing is handled."""
+    key = "k" * 32
+    guard = guards(SystemClock())(ApiKeys({sha256(key.encode()).hexdigest(): Caller("kafka-source")}))
+    calls: list[str] = []
+    async with running(stateless(Retry(), calls, 0)) as deployment:
+        post = Post(PushEndpoint(deployment.hosts, guard=guard))
+        assert await post.event("1", path="/-/events/mail.send") == 401
+        assert (await post.raw(path="/-/events/mail.nobody")).status == 401
+        assert not calls
+        shown = {"x_api_key": key, "content_type": STRUCTURED}
+        answer = await post.raw(json.dumps(structured("1")).encode(), path="/-/events/mail.send", **shown)
+        assert (answer.status, calls) == (204, ["1"])
+
+
+def test_an_issuer_of_tokens_for_pushes_needs_an_audience() -> None:
+    """One without the other would let in whoever has a token for something else."""
+    with pytest.raises(ConfigurationError, match="TORPOR_PUSH_AUDIENCE"):
+        Settings.read({"TORPOR_PUSH_ISSUER": "https://id.test"})
+    settings = Settings.read({"TORPOR_PUSH_ISSUER": "https://id.test", "TORPOR_PUSH_AUDIENCE": "orders"})
+    assert (settings.push_issuer, settings.push_audience) == ("https://id.test", "orders")
