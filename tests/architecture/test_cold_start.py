@@ -85,10 +85,10 @@ NEVER_OURS = {
 def woken(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, frozenset[str]]:
     """The kind of the event, and the modules above the interpreter's own."""
     folder: Path = tmp_path_factory.mktemp("woken")
-    (folder / "orders.py").write_text(PYDANTIC if request.param == "pydantic" else MSGSPEC)
+    module = f"woken_{request.param}"
+    (folder / f"{module}.py").write_text(PYDANTIC if request.param == "pydantic" else MSGSPEC)
     path = [*sys.path]
-    service = ColdService("orders:orders", folder, folder / "data", b'{"id": "1"}')
-    sys.modules.pop("orders")  # the other kind has the same name, and so has a service of the shop
+    service = ColdService(f"{module}:orders", folder, folder / "data", b'{"id": "1"}')
     sys.path[:] = path
     service.migrate()
     port = free_port()
