@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torpor.adapters.kafka.topics import Topics, group_of
 from torpor.kernel.errors import BrokerUnavailable
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from torpor.adapters.kafka.partition import Partition
     from torpor.ports.consumer import Subscription
 
-    Places = dict[TopicPartition, int]
-    Partitions = Mapping[TopicPartition, Partition]
+    _Places = dict[TopicPartition, int]
+    _Partitions = Mapping[Any, Partition]  # aiokafka has no types
 
 _PEEK_BYTES = 4_096
 _PEEK_SECONDS = 1.0
@@ -36,16 +36,16 @@ class Gauge:
         self._topics = Topics(connection)
         self._times: dict[tuple[TopicPartition, int], float] = {}  # when the first that waits at a place came
 
-    async def read(self, client: AIOKafkaConsumer | None, own: Partitions) -> Progress:
+    async def read(self, client: AIOKafkaConsumer | None, own: _Partitions) -> Progress:
         """How far the group is, for a member of it and the partitions that it has."""
         if client is None:
             raise BrokerUnavailable(f"A consumer of {self._group!r} is about to join it.")
         async with self._connection.mapped(f"does not tell how far {self._group!r} is"):
             partitions = await self._topics.known(self._topic)
             committed = await self._topics.committed(self._group, partitions)
-            ends: Places = await client.end_offsets(partitions)  # read last, so that it is not before the others
+            ends: _Places = await client.end_offsets(partitions)  # read last, so that it is not before the others
             places = {place: at for place in partitions if (at := committed.get(place, 0)) < ends[place]}
-            begins: Places = await client.beginning_offsets(list(places)) if places else {}
+            begins: _Places = await client.beginning_offsets(list(places)) if places else {}
             places = {place: max(at, begins[place]) for place, at in places.items()}
             unknown = {place: at for place, at in places.items() if (place, at) not in self._times}
             empty = await self._peek(unknown, ends) if unknown else set()
@@ -59,7 +59,7 @@ class Gauge:
         lag = sum(ends[place] - at for place, at in places.items())
         return Progress(lag, oldest_at=min(self._times.values(), default=None), shares=shares)
 
-    async def _peek(self, places: Places, ends: Places) -> set[TopicPartition]:
+    async def _peek(self, places: _Places, ends: _Places) -> set[TopicPartition]:
         """Reads when the first message at each place came, with a client that belongs to no group. Returns the
         partitions in which nothing is left that could be handled, but the marks of transactions."""
         reader = self._connection.consumer(max_partition_fetch_bytes=_PEEK_BYTES)
