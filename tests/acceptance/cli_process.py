@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -137,13 +136,6 @@ def eventually(fact: Callable[[], bool], told: Callable[[], str]) -> None:
         if time.monotonic() > deadline:
             pytest.fail(f"not within {DEADLINE:g} s: {told()}")
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def is_alive(pid: int) -> bool:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.cli_process import TORPOR, Command, eventually, free_port, is_alive, run
+from tests.acceptance.cli_process import TORPOR, Command, eventually, is_alive, run
+from tests.integration.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.cli_process import TORPOR, Command, free_port, run
+from tests.acceptance.cli_process import TORPOR, Command, run
+from tests.integration.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

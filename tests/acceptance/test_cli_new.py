@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.cli_process import TORPOR, Command, clean_environment, free_port, run
+from tests.acceptance.cli_process import TORPOR, Command, clean_environment, run
+from tests.integration.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.cli_process import TORPOR, Answer, Command, free_port, run
+from tests.acceptance.cli_process import TORPOR, Answer, Command, run
+from tests.integration.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.acceptance.cli_process import DEADLINE, TORPOR, Command, eventually, free_port, run
+from tests.acceptance.cli_process import DEADLINE, TORPOR, Command, eventually, run
+from tests.integration.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.acceptance.cli_process import Command, free_port, run
+from tests.acceptance.cli_process import Command, run
 from tests.docs.pages import page_at
 from tests.docs.running import write_files
+from tests.integration.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from tests.chaos.broker import TOPICS, Door, sighting
-from tests.integration.kafka_server import KafkaServer, free_port
+from tests.integration.kafka_server import KafkaServer
+from tests.integration.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.chaos.wire import Gate
-from tests.integration.postgres_server import free_port
+from tests.integration.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

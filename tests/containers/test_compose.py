@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from tests.containers.images import BINARIES, ROOT
-from tests.integration.kafka_server import free_port
+from tests.integration.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

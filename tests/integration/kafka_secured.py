@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from tests.integration.certificates import Authority
-from tests.integration.kafka_server import KafkaServer, free_port
+from tests.integration.kafka_server import KafkaServer
+from tests.integration.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -17,6 +17,8 @@ import time
 import uuid
 from pathlib import Path
 
+from tests.integration.ports import free_port
+
 VERSION = "4.3.1"
 _SCALA = "2.13"
 _PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
@@ -214,20 +216,6 @@ def _java(libraries: Path, *arguments: str) -> list[str]:
 def _answers(port: int) -> bool:
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-_given: set[int] = set()  # so that two who ask one after the other are not given the same
-
-
-def free_port() -> int:
-    """A port that nobody listens on, and that nobody else here was given."""
-    while True:
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port: int = listener.getsockname()[1]
-        if port not in _given:
-            _given.add(port)
-            return port
 
 
 def main() -> int:

@@ -9,7 +9,6 @@ import json
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import pytest
 
+from tests.integration.ports import free_port
 from torpor.kernel.errors import StoreUnavailable
 from torpor.testing.conformance.store import DEADLINE
 from torpor.testing.conformance.store_sql import run
@@ -141,14 +141,6 @@ def started(*settings: str) -> PostgresServer:
     server.initialize()
     server.start()
     return server
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def start_process(program: str, *arguments: str) -> subprocess.Popen[str]:

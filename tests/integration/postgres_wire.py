@@ -9,7 +9,8 @@ import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from tests.integration.postgres_server import PASSWORD, USER, free_port
+from tests.integration.ports import free_port
+from tests.integration.postgres_server import PASSWORD, USER
 
 if TYPE_CHECKING:
     from tests.integration.postgres_server import PostgresServer
