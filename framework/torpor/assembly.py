@@ -124,7 +124,7 @@ class _HandlerlessPlan(Plan):
     __slots__ = ("_topics",)
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__(plan.service, subscribers=(), routes=(), tickers=(), lifespans=())
+        super().__init__(plan.service)
         self._topics = plan.topics
 
     @property

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from torpor.contract.event import Contract
     from torpor.runtime.injection import Call
+    from torpor.runtime.plan import Binding
     from torpor.runtime.service import Service
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
@@ -58,12 +59,7 @@ class _Binder:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.problems: list[str] = []
-        self.subscribers: list[SubscriberBinding] = []
-        self.routes: list[RouteBinding] = []
-        self.tickers: list[TickerBinding] = []
-        self.listeners: list[SubscriberBinding] = []
-        self.answerers: list[AnswererBinding] = []
-        self.sockets: list[SocketBinding] = []
+        self.bindings: list[Binding] = []
         self.lifespans: list[Callable[[], Any]] = [f for router, *_ in _routers(service) for f in router.lifespans]
         self.inspector = Inspector(self.lifespans, self.problems)
         self._taken: dict[tuple[str, ...], Handled] = {}
@@ -86,7 +82,8 @@ class _Binder:
                 self.problems.append(f"Router {prefix!r} of {self.service.name!r} has auth= and public=True. Drop one.")
             for declaration in router.declarations:
                 self._bind_one(declaration, prefix, tags, access)
-        for handled in () if self.sockets else self._taken.values():
+        has_sockets = any(isinstance(binding, SocketBinding) for binding in self.bindings)
+        for handled in () if has_sockets else self._taken.values():
             if handled.call.uses_sockets:
                 self.problems.append(
                     f"Handler {handled.name!r} ({handled.location}) asks for Sockets, and {self.service.name!r} takes "
@@ -94,16 +91,7 @@ class _Binder:
                 )
         if self.problems:
             raise ConfigurationError(self.problems)
-        return Plan(
-            self.service,
-            subscribers=self.subscribers,
-            routes=self.routes,
-            tickers=self.tickers,
-            lifespans=self.lifespans,
-            listeners=self.listeners,
-            answerers=self.answerers,
-            sockets=self.sockets,
-        )
+        return Plan(self.service, self.bindings, lifespans=self.lifespans)
 
     def _bind_one(self, declaration: Declaration, prefix: str, tags: tuple[str, ...], access: Access) -> None:
         function, source = declaration.function, declaration.source
@@ -145,8 +133,7 @@ class _Binder:
         )  # fmt: skip
         if is_fleeting:
             self._refuse_step_key(declaration, call)
-        bindings = self.listeners if is_fleeting else self.subscribers
-        bindings.append(SubscriberBinding(handled, contract, topic=topic, group=group, policies=policies))
+        self.bindings.append(SubscriberBinding(handled, contract, topic=topic, group=group, policies=policies))
 
     def _bind_request(self, declaration: Declaration, source: OnRequest) -> None:
         from torpor.runtime.requests import answerer_problems
@@ -166,7 +153,7 @@ class _Binder:
             handled, ("request", topic), f"answers {contract.__name__} on {topic!r} twice",
             "A service answers a request once. Remove one.",
         )  # fmt: skip
-        self.answerers.append(
+        self.bindings.append(
             AnswererBinding(handled, contract, topic=topic, answer=answer, concurrency=source.concurrency)
         )
 
@@ -201,14 +188,12 @@ class _Binder:
         )  # fmt: skip
         options: dict[str, Any] = {k: v for k, v in source.options.items() if k not in _OWN_OPTIONS}
         options["tags"] = [*tags, *source.options.get("tags", ())]
-        self.routes.append(
+        self.bindings.append(
             RouteBinding(
                 handled,
                 method=source.method,
                 path=path,
                 options=options,
-                foreign=call.foreign,
-                returns=call.hints.get("return", inspect.Parameter.empty),
                 idempotency=source.options.get("idempotency"),
                 access=self._access(declaration, source, call, access),
             )
@@ -236,7 +221,7 @@ class _Binder:
         if handled[0] is not None:
             self._take(handled[0], ("socket", path), f"takes WebSockets at {path} twice", "Remove one.")
         if binding is not None:
-            self.sockets.append(binding)
+            self.bindings.append(binding)
 
     def _access(self, declaration: Declaration, source: OnRoute, call: Call, inherited: Access) -> Access:
         """Who may call a route: what it says itself, or what its router says."""
@@ -283,7 +268,7 @@ class _Binder:
     def _bind_schedule(self, declaration: Declaration, source: OnSchedule) -> None:
         call = self.inspector.inspect(declaration.function)
         handled = self._handled(declaration, call, returns_events=True)
-        self.tickers.append(TickerBinding(handled, source.schedule, retry=source.retry))
+        self.bindings.append(TickerBinding(handled, source.schedule, retry=source.retry))
 
     def _handled(self, declaration: Declaration, call: Call, *, returns_events: bool) -> Handled:
         publishes = set(declaration.publishes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torpor.kernel.errors import ConfigurationError
-from torpor.kernel.frames import NORMAL, is_close_code
+from torpor.kernel.frames import NORMAL, frame, is_close_code
 from torpor.runtime.sockets import Board
 
 if TYPE_CHECKING:
@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
 class Desk(Board, Protocol):
     """What does to a connection what its handler wants."""
-
-    def frame(self, message: Any) -> bytes:
-        """A message to one client."""
-        ...
 
     def write(self, peer: Peer, framed: bytes) -> None:
         """Sends to a peer, unless it is gone."""
@@ -76,8 +72,8 @@ class Socket:
 
     def send(self, message: Any) -> None:
         """Sends to this client: text, bytes, or anything that pydantic knows as JSON."""
-        board, peer, frame = self._board, self._peer, self._board.frame(message)
-        self._effects.do(lambda: board.write(peer, frame))
+        board, peer, framed = self._board, self._peer, frame(*self._board.encoded(message))
+        self._effects.do(lambda: board.write(peer, framed))
 
     def broadcast(self, group: str, message: Any) -> None:
         """Sends to all that have joined a group, in every replica, this one included; at most once."""

@@ -109,7 +109,7 @@ class Host:
         self.deliverers: dict[str, Callable[[Delivery], None]] = {}
         self._intakes: list[Intake] = []
         self._rest = rest
-        self._subscribers: list[Subscriber] = []
+        self.subscribers: list[Subscriber] = []  # those that consume, one for each binding of a topic
         self._receivers: dict[str, Receiver] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._duty_tasks: list[asyncio.Task[None]] = []
@@ -133,11 +133,6 @@ class Host:
         is_busy = any(intake.under_way for intake in self._intakes) or not self._traffic.is_idle
         is_busy = is_busy or not (self.sockets is None or self.sockets.is_idle)
         return not is_busy and all(duty.is_idle for duty in self.duties)
-
-    @property
-    def subscribers(self) -> tuple[Subscriber, ...]:
-        """Those that consume, one for each binding of a topic."""
-        return tuple(self._subscribers)
 
     @property
     def lingers(self) -> float:
@@ -310,7 +305,7 @@ class Host:
 
     @property
     def _feeds(self) -> list[Subscriber | Receiver]:
-        return [*self._subscribers, *self._receivers.values()]
+        return [*self.subscribers, *self._receivers.values()]
 
     def _feed(self, binding: SubscriberBinding, units: Units) -> Subscriber | Receiver:
         """What brings a binding its messages: its own consumer, or requests."""
@@ -318,7 +313,7 @@ class Host:
             from torpor.runtime.subscriber import Subscriber
 
             subscriber = Subscriber(binding, units, broker=self.broker, context=self._context)
-            self._subscribers.append(subscriber)
+            self.subscribers.append(subscriber)
             return subscriber
         is_stateless = not self.store.promises.is_transactional
         receiver = Receiver(binding, units, context=self._context, is_stateless=is_stateless)

@@ -60,6 +60,11 @@ class SubscriberBinding:
         self.group = group
         self.policies = policies
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether its events are kept until they are handled; fleeting ones are not."""
+        return bool(getattr(self.contract, "__torpor_durable__", True))
+
     def __repr__(self) -> str:
         return f"<SubscriberBinding {self.handled.name} on {self.topic} group={self.group}>"
 
@@ -108,9 +113,9 @@ class Access:
 
 
 class RouteBinding:
-    """A handler of an HTTP route. `foreign` are the parameters that FastAPI fills."""
+    """A handler of an HTTP route."""
 
-    __slots__ = ("access", "foreign", "handled", "idempotency", "method", "options", "path", "returns")
+    __slots__ = ("access", "handled", "idempotency", "method", "options", "path")
 
     def __init__(
         self,
@@ -119,8 +124,6 @@ class RouteBinding:
         method: str,
         path: str,
         options: Mapping[str, Any],
-        foreign: Sequence[inspect.Parameter],
-        returns: Any,
         idempotency: Idempotent | None = None,
         access: Access | None = None,
     ) -> None:
@@ -129,9 +132,19 @@ class RouteBinding:
         self.method = method
         self.path = path
         self.options = options
-        self.foreign = tuple(foreign)
-        self.returns = returns
         self.idempotency = idempotency
+
+    @property
+    def foreign(self) -> tuple[inspect.Parameter, ...]:
+        """The parameters that FastAPI fills."""
+        return tuple(self.handled.call.foreign)
+
+    @property
+    def returns(self) -> Any:
+        """What its annotation says that it returns; `inspect.Parameter.empty` when it says nothing."""
+        import inspect
+
+        return self.handled.call.hints.get("return", inspect.Parameter.empty)
 
     def __repr__(self) -> str:
         return f"<RouteBinding {self.handled.name} on {self.method} {self.path}>"
@@ -173,7 +186,6 @@ class SocketBinding:
         read: Callable[[str | bytes], Any],
         paths: Paths,
         access: Access,
-        limits: SocketLimits,
         options: SocketOptions,
     ) -> None:
         message, self.connect, self.disconnect = around
@@ -185,7 +197,7 @@ class SocketBinding:
         self.read = read
         self.paths = paths
         self.access = access
-        self.limits = limits
+        self.limits: SocketLimits = options["limits"]
         self.origins = frozenset(origin.lower().rstrip("/") for origin in options.get("origins", ()))
         self.subprotocols = tuple(options.get("subprotocols", ()))
 
@@ -217,6 +229,9 @@ class TickerBinding:
         return f"<TickerBinding {self.handled.name} {self.schedule!r}>"
 
 
+Binding = SubscriberBinding | AnswererBinding | RouteBinding | SocketBinding | TickerBinding
+
+
 class Plan:
     """A service whose every binding has been checked."""
 
@@ -225,23 +240,19 @@ class Plan:
     def __init__(
         self,
         service: Service,
+        bindings: Sequence[Binding] = (),
         *,
-        subscribers: Sequence[SubscriberBinding],
-        routes: Sequence[RouteBinding],
-        tickers: Sequence[TickerBinding],
-        lifespans: Sequence[Callable[[], AsyncIterator[Any]]],
-        listeners: Sequence[SubscriberBinding] = (),
-        answerers: Sequence[AnswererBinding] = (),
-        sockets: Sequence[SocketBinding] = (),
+        lifespans: Sequence[Callable[[], AsyncIterator[Any]]] = (),
     ) -> None:
+        on_topics = [binding for binding in bindings if isinstance(binding, SubscriberBinding)]
         self.service = service
-        self.subscribers = tuple(subscribers)
-        self.routes = tuple(routes)
-        self.tickers = tuple(tickers)
         self.lifespans = tuple(lifespans)
-        self.listeners = tuple(listeners)  # of fleeting events
-        self.answerers = tuple(answerers)
-        self.sockets = tuple(sockets)
+        self.subscribers = tuple(binding for binding in on_topics if binding.is_durable)
+        self.listeners = tuple(binding for binding in on_topics if not binding.is_durable)
+        self.answerers = tuple(binding for binding in bindings if isinstance(binding, AnswererBinding))
+        self.routes = tuple(binding for binding in bindings if isinstance(binding, RouteBinding))
+        self.sockets = tuple(binding for binding in bindings if isinstance(binding, SocketBinding))
+        self.tickers = tuple(binding for binding in bindings if isinstance(binding, TickerBinding))
 
     @property
     def name(self) -> str:

@@ -103,10 +103,6 @@ class Registry:
         told, is_text = told_as(message)
         return (TEXT if is_text else BINARY), told
 
-    def frame(self, message: Any) -> bytes:
-        """A message to one client."""
-        return frame(*self.encoded(message))
-
     def write(self, peer: Peer, framed: bytes) -> None:
         """Sends to a peer, unless it is gone."""
         if peer.id in self._peers:

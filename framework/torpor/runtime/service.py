@@ -31,6 +31,7 @@ class Service(Router):
     or a route says otherwise, and `public` that anybody may. `rules` hold for all its routes; see `Limit`.
     """
 
+    # Eight that a user may give, all but the name by their words: each is a thing that a deployed service has.
     def __init__(
         self,
         name: str,

@@ -53,7 +53,7 @@ def socket_binding(
     (parameter,) = rest
     return SocketBinding(
         around, path, parameter=parameter.name, read=_reader(parameter.annotation), paths=Paths(path, hints),
-        access=access, limits=options.get("limits") or SocketLimits(), options=options,
+        access=access, options={**options, "limits": options.get("limits") or SocketLimits()},
     ), []  # fmt: skip
 
 

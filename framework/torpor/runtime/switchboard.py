@@ -182,7 +182,7 @@ class Switchboard:
             answer = await self._run(binding.message, peer, effects, {binding.parameter: binding.read(payload)})
             if answer is not None:
                 for one in answer if isinstance(answer, list) else [answer]:
-                    self.registry.write(peer, self.registry.frame(one))
+                    self.registry.write(peer, frame(*self.registry.encoded(one)))
         except DecodeError as error:
             self._numbers.of(binding.handled.name).failed += 1
             peer.wire.close(INVALID, str(error))
