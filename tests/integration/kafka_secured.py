@@ -60,7 +60,7 @@ class SecuredKafka(KafkaServer):
         protocols = ["CLIENT:PLAINTEXT", "BEHIND:PLAINTEXT", "CONTROLLER:PLAINTEXT"]
         protocols += [f"{name.upper()}:{protocol}" for name, protocol in PROTOCOLS.items()]
         return [
-            f"listeners={','.join([*ours, *known, f'CONTROLLER://127.0.0.1:{self._controller}'])}",
+            f"listeners={','.join([*ours, *known, f'CONTROLLER://127.0.0.1:{self.controller}'])}",
             f"advertised.listeners={','.join([*ours, *known])}",
             f"listener.security.protocol.map={','.join(protocols)}",
             "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",

@@ -82,9 +82,10 @@ class KafkaServer:
     def __init__(self, directory: Path, *, sasl: tuple[str, str] | None = None) -> None:
         self.directory = directory
         self.more = ""
+        self.cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         self.scram: dict[str, str] = {}
         self._sasl = sasl
-        self.port, self._controller, self.behind, self.front = (free_port() for _ in range(4))
+        self.port, self.controller, self.behind, self.front = (free_port() for _ in range(4))
         self._process: subprocess.Popen[bytes] | None = None
         self._settings = directory / "server.properties"
 
@@ -102,6 +103,11 @@ class KafkaServer:
 
     def start(self) -> None:
         """Starts it, and waits until it answers. Raises Absent."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Starts it. Raises Absent."""
         libraries = find_libraries()
         if not self._settings.exists():
             self._format(libraries)
@@ -113,9 +119,13 @@ class KafkaServer:
                 stdout=log,
                 stderr=log,
             )
+
+    def wait(self) -> None:
+        """Waits until it answers."""
+        process = self._process
         deadline = time.monotonic() + _WAIT
         while not _answers(self.port):
-            if self._process.poll() is not None or time.monotonic() > deadline:
+            if process is None or process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise RuntimeError((self.directory / "log").read_text()[-4000:])
             time.sleep(0.05)
@@ -143,7 +153,7 @@ class KafkaServer:
         self.directory.mkdir(parents=True, exist_ok=True)
         text = _SETTINGS.format(
             port=self.port,
-            controller=self._controller,
+            controller=self.controller,
             behind=self.behind,
             front=self.front,
             data=self.directory / "data",
@@ -152,11 +162,10 @@ class KafkaServer:
         if self._sasl:
             text += _SASL.format(user=self._sasl[0], password=self._sasl[1])
         self._settings.write_text(text + self.more)
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
         told = subprocess.run(
             _java(
                 libraries,
-                *("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(self._settings)),
+                *("kafka.tools.StorageTool", "format", f"--cluster-id={self.cluster}", "-c", str(self._settings)),
                 *(
                     f"--add-scram={kind}=[name={user},password={word}]"
                     for user, word in self.scram.items()

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 WEEK = 7 * 24 * 3600.0
 DEFAULT_PORT = 4222
 SCHEMES = ("nats", "tls", "ws", "wss")
-QUERY = ("password_file", "token_file", "credentials", "nkey", *TLS)
+QUERY = ("password_file", "token_file", "credentials", "nkey", *TLS, "replicas")
+_MOST_REPLICAS = 5  # of JetStream
 _USER = re.compile(r"(^|://|,)([^@:/,]+)@")
 _CREDENTIALS, _SEED = (b"BEGIN NATS USER JWT", b"BEGIN USER NKEY SEED"), (b"SU",)
 _WAYS = ("user", "token", "credentials", "nkey")
@@ -86,6 +87,9 @@ def options_of(url: str, *, name: str) -> JetStreamOptions:
             )
     tls = given.tls(is_asked="tls://" in head or "wss://" in head)
     token = given.secret("token_file")
+    replicas = given.number("replicas") or 1
+    if replicas > _MOST_REPLICAS:
+        given.problems.append(f"TORPOR_BROKER_URL has replicas={replicas}. JetStream keeps a stream on up to 5 servers.")
     given.finish()
     options = JetStreamOptions(
         servers=head,
@@ -97,6 +101,7 @@ def options_of(url: str, *, name: str) -> JetStreamOptions:
         nkey=nkey,
         tls=tls,
         has_certificate="cert" in given,
+        replicas=replicas,
     )
     Servers(options)  # tells what is wrong with the addresses
     return options

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from torpor.adapters.nats.options import JetStreamOptions, Servers
+from torpor.adapters.nats.options import JetStreamOptions, Servers, options_of
 from torpor.kernel.errors import ConfigurationError
 
 
@@ -42,6 +42,19 @@ def test_credentials_in_a_url_are_decoded() -> None:
 def test_several_servers_are_separated_by_commas() -> None:
     """A cluster is given as a list."""
     assert servers("nats://a:1, nats://b:2").addresses == ["a:1", "b:2"]
+
+
+def test_the_replicas_of_new_streams_are_in_the_query() -> None:
+    """A cluster keeps each stream on so many servers, one unless said."""
+    assert options_of("nats://a:1,nats://b:2?replicas=3", name="orders").replicas == 3
+    assert options_of("nats://a:1", name="orders").replicas == 1
+
+
+@pytest.mark.parametrize("replicas", ["0", "6", "three"])
+def test_a_number_of_replicas_that_cannot_be_is_told(replicas: str) -> None:
+    """JetStream keeps a stream on one to five servers."""
+    with pytest.raises(ConfigurationError, match=f"replicas='?{replicas}"):
+        options_of(f"nats://a:1?replicas={replicas}", name="orders")
 
 
 @pytest.mark.parametrize("url", ["http://broker:1", "nats://:4222", "nats://broker:x", "", "nats://me:s3cret@broker:x"])
