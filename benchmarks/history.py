@@ -89,10 +89,9 @@ class Log:
         host = host_of(publisher(), self.place, store)
         await host.start()
         await until(lambda: host.is_ready and host.is_idle)
-        messages = rows(self.place.count)
         self.clock.late = _LATE
-        await admit(store, messages)
-        self.rates.append(await backlog(host, messages))
+        await admit(store, rows(self.place.count))
+        self.rates.append(await backlog(host, self.place.count))
         self.clock.late = 0.0
         await host.stop()
         self.seconds.append(await self._clean())

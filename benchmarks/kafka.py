@@ -8,6 +8,7 @@ The bare loop validates the same model and commits each batch. CPU is the proces
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import tempfile
 import time
@@ -55,32 +56,28 @@ class Cost:
 
 
 class Clock:
-    """Counts from the first message in hand to the last."""
+    """Takes the time in midstream, between the first and the last tenth: whoever fetches ahead has as much in hand at
+    the end as at the beginning. A handler counts by itself, and looks here for the next mark only."""
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.done = 0
+        self.next = count // 10
+        self.most = min(500, self.next)  # to be taken at once
         self.finished = asyncio.Event()
-        self._began = (0.0, 0.0)
-        self._ended = (0.0, 0.0)
+        self._marks: list[tuple[int, float, float]] = []
 
-    def begin(self) -> None:
-        """Starts, once."""
-        if not self.done:
-            self._began = (time.process_time(), time.perf_counter())
-
-    def add(self, number: int = 1) -> None:
+    def mark(self, done: int) -> None:
         """Notes that so many are handled."""
-        self.begin()
-        self.done += number
-        if self.done >= self.count and not self.finished.is_set():
-            self._ended = (time.process_time(), time.perf_counter())
+        self._marks.append((done, time.process_time(), time.perf_counter()))
+        self.next = self.count - self.count // 10 if len(self._marks) == 1 else self.count
+        if done >= self.count:
             self.finished.set()
 
     @property
     def cost(self) -> Cost:
         """What it took."""
-        return Cost(self.count, self._ended[0] - self._began[0], self._ended[1] - self._began[1])
+        (before, cpu, wall), (after, later_cpu, later_wall), *_ = self._marks
+        return Cost(after - before, later_cpu - cpu, later_wall - wall)
 
 
 def messages(count: int) -> list[Message]:
@@ -93,10 +90,13 @@ def messages(count: int) -> list[Message]:
 
 async def torpor(address: str, group: str, count: int) -> Cost:
     """A service without a database."""
-    clock, service = Clock(count), Service(group)
+    clock, service, done = Clock(count), Service(group), 0
 
     async def handle(event: Paid) -> None:  # noqa: ARG001
-        clock.add()
+        nonlocal done
+        done += 1
+        if done >= clock.next:
+            clock.mark(done)
 
     service.on(Paid)(handle)
     broker = KafkaBroker(KafkaOptions(servers=(address,), name=group))
@@ -111,7 +111,7 @@ async def bare(address: str, group: str, count: int) -> Cost:
     """`getmany`, `model_validate_json`, a commit a batch."""
     from aiokafka import AIOKafkaConsumer
 
-    clock = Clock(count)
+    clock, done = Clock(count), 0
     consumer = AIOKafkaConsumer(
         TOPIC,
         bootstrap_servers=address,
@@ -121,11 +121,12 @@ async def bare(address: str, group: str, count: int) -> Cost:
     )
     await consumer.start()
     while not clock.finished.is_set():
-        for place, records in (await consumer.getmany(timeout_ms=1000, max_records=500)).items():
-            clock.begin()
+        for place, records in (await consumer.getmany(timeout_ms=1000, max_records=clock.most)).items():
             for record in records:
                 Paid.model_validate_json(record.value)
-            clock.add(len(records))
+            done += len(records)
+            if done >= clock.next:
+                clock.mark(done)
             await consumer.commit({place: records[-1].offset + 1})
     await consumer.stop()
     return clock.cost
@@ -133,11 +134,14 @@ async def bare(address: str, group: str, count: int) -> Cost:
 
 async def faststream(address: str, group: str, count: int) -> Cost:
     """FastStream's subscriber as it comes."""
-    clock, broker = Clock(count), _faststream(address)
+    clock, broker, done = Clock(count), _faststream(address), 0
 
     @broker.subscriber(TOPIC, group_id=group, auto_offset_reset="earliest")  # type: ignore[untyped-decorator]
     async def handle(event: Paid) -> None:  # noqa: ARG001
-        clock.add()
+        nonlocal done
+        done += 1
+        if done >= clock.next:
+            clock.mark(done)
 
     await broker.start()
     await clock.finished.wait()
@@ -147,11 +151,17 @@ async def faststream(address: str, group: str, count: int) -> Cost:
 
 async def faststream_batch(address: str, group: str, count: int) -> Cost:
     """FastStream's batch subscriber."""
-    clock, broker = Clock(count), _faststream(address)
+    clock, broker, done = Clock(count), _faststream(address), 0
+    subscribe = broker.subscriber(
+        TOPIC, group_id=group, auto_offset_reset="earliest", batch=True, max_records=clock.most
+    )
 
-    @broker.subscriber(TOPIC, group_id=group, auto_offset_reset="earliest", batch=True, max_records=500)  # type: ignore[untyped-decorator]
+    @subscribe  # type: ignore[untyped-decorator]
     async def handle(events: list[Paid]) -> None:
-        clock.add(len(events))
+        nonlocal done
+        done += len(events)
+        if done >= clock.next:
+            clock.mark(done)
 
     await broker.start()
     await clock.finished.wait()
@@ -255,8 +265,16 @@ def rounds(address: str, ways: dict[str, Way], count: int, number: int) -> dict[
 
                 named = group_of(Subscription(TOPIC, group)) if way is torpor else group
                 run_async(_begin(address, named))
+            _freeze()
             costs[name].append(run_async(way(address, group, count)))
     return costs
+
+
+def _freeze() -> None:
+    """Has the collector leave alone what is loaded, as `torpor run` does: for every way and every peer alike."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def rows(costs: dict[str, list[Cost]], base: str) -> tuple[list[Sequence[str]], dict[str, float], dict[str, float]]:

@@ -49,10 +49,13 @@ TORPOR, BARE, FAST = "Torpor", "bare nats-py", "FastStream"
 async def torpor(url: str, count: int) -> Cost:
     """A service without a database, its order kept by key."""
     name = f"bench-{new_id()[-8:]}"
-    clock, service = Clock(count), Service(name)
+    clock, service, done = Clock(count), Service(name), 0
 
     async def handle(event: Paid) -> None:  # noqa: ARG001
-        clock.add()
+        nonlocal done
+        done += 1
+        if done >= clock.next:
+            clock.mark(done)
 
     service.on(Paid, concurrency=16)(handle)
     broker = JetStreamBroker(JetStreamOptions(servers=url, name=name))
@@ -67,15 +70,16 @@ async def bare(url: str, count: int) -> Cost:
     """`fetch(100)`, `model_validate_json`, `ack`."""
     import nats
 
-    clock, client = Clock(count), await nats.connect(url)
+    clock, client, done = Clock(count), await nats.connect(url), 0
     puller = await client.jetstream().pull_subscribe(TOPIC, durable=f"bare-{new_id()[-8:]}", stream=STREAM)
     while not clock.finished.is_set():
         fetched = await puller.fetch(FETCH)
-        clock.begin()
         for message in fetched:
             Paid.model_validate_json(message.data)
             await message.ack()
-        clock.add(len(fetched))
+        done += len(fetched)
+        if done >= clock.next:
+            clock.mark(done)
     await client.close()
     return clock.cost
 
@@ -84,7 +88,7 @@ async def faststream(url: str, count: int) -> Cost:
     """FastStream's pull subscriber."""
     from faststream.nats import JStream, NatsBroker, PullSub
 
-    clock, broker = Clock(count), NatsBroker(url, logger=None)
+    clock, broker, done = Clock(count), NatsBroker(url, logger=None), 0
 
     @broker.subscriber(
         TOPIC,
@@ -93,7 +97,10 @@ async def faststream(url: str, count: int) -> Cost:
         pull_sub=PullSub(batch_size=FETCH, timeout=0.2),
     )
     async def handle(event: Paid) -> None:  # noqa: ARG001
-        clock.add()
+        nonlocal done
+        done += 1
+        if done >= clock.next:
+            clock.mark(done)
 
     await broker.start()
     await clock.finished.wait()

@@ -136,9 +136,13 @@ async def make_tables(dsn: str, *, are_own: bool) -> None:
 def run_async(work: Coroutine[Any, Any, T]) -> T:
     """Runs something on uvloop, as `torpor run` does: every way and every peer alike."""
     gc.collect()
+    gc.freeze()
     _write_logs_to_nowhere()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(work)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(work)
+    finally:
+        gc.unfreeze()
 
 
 def _write_logs_to_nowhere() -> None:

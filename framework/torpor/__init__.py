@@ -5,12 +5,14 @@ from __future__ import annotations
 TYPE_CHECKING = False  # `typing` is none of the front door's imports: a port is to be open before it
 if TYPE_CHECKING:
     from torpor.adapters.http.events import Events, LastEventId, Sent
+    from torpor.adapters.http.graphql import GraphQL, GraphQLContext
     from torpor.adapters.httpx.client import Http
     from torpor.contract.declaring import command, event
     from torpor.contract.event import Command, Event, Request
     from torpor.contract.payload import Raw
     from torpor.kernel.auth import ApiKeys, Auth, ClientCertificate, CustomAuth, Jwt
     from torpor.kernel.batch import Batch
+    from torpor.kernel.cached import Cached
     from torpor.kernel.cors import Cors
     from torpor.kernel.errors import ConfigurationError, TorporError
     from torpor.kernel.idempotent import Idempotent
@@ -20,16 +22,20 @@ if TYPE_CHECKING:
     from torpor.kernel.order import Order
     from torpor.kernel.outcome import Failed, Park
     from torpor.kernel.pause import Pause
+    from torpor.kernel.preconditions import Match, MustMatch
+    from torpor.kernel.query import QueryLimits
     from torpor.kernel.representation import Compressed, Deprecated, ETags
     from torpor.kernel.retry import Retry
     from torpor.kernel.socket import SocketLimits
     from torpor.kernel.topic import Topic
+    from torpor.kernel.versioned import Versioned
     from torpor.ports.payload import PayloadCodec
     from torpor.runtime.asking import Ask
     from torpor.runtime.breaker import Breaker
     from torpor.runtime.connection import Socket
     from torpor.runtime.dependency import Depends
     from torpor.runtime.ids import new_id
+    from torpor.runtime.paging import Cursor, Keyset, Page
     from torpor.runtime.router import Router
     from torpor.runtime.secret import Secret
     from torpor.runtime.service import Service
@@ -45,12 +51,14 @@ __all__ = [
     "Batch",
     "BodyLimit",
     "Breaker",
+    "Cached",
     "Caller",
     "ClientCertificate",
     "Command",
     "Compressed",
     "ConfigurationError",
     "Cors",
+    "Cursor",
     "CustomAuth",
     "Depends",
     "Deprecated",
@@ -58,16 +66,23 @@ __all__ = [
     "Event",
     "Events",
     "Failed",
+    "GraphQL",
+    "GraphQLContext",
     "Http",
     "Idempotent",
     "Jwt",
+    "Keyset",
     "LastEventId",
     "Limit",
+    "Match",
     "Message",
+    "MustMatch",
     "Order",
+    "Page",
     "Park",
     "Pause",
     "PayloadCodec",
+    "QueryLimits",
     "Raw",
     "Request",
     "Retry",
@@ -84,6 +99,7 @@ __all__ = [
     "TorporError",
     "Transactions",
     "Tx",
+    "Versioned",
     "__version__",
     "command",
     "event",
@@ -99,12 +115,14 @@ _HOMES = {
     "Batch": "torpor.kernel.batch",
     "BodyLimit": "torpor.kernel.limit",
     "Breaker": "torpor.runtime.breaker",
+    "Cached": "torpor.kernel.cached",
     "Caller": "torpor.kernel.identity",
     "ClientCertificate": "torpor.kernel.auth",
     "Command": "torpor.contract.event",
     "Compressed": "torpor.kernel.representation",
     "ConfigurationError": "torpor.kernel.errors",
     "Cors": "torpor.kernel.cors",
+    "Cursor": "torpor.runtime.paging",
     "CustomAuth": "torpor.kernel.auth",
     "Depends": "torpor.runtime.dependency",
     "Deprecated": "torpor.kernel.representation",
@@ -112,16 +130,23 @@ _HOMES = {
     "Event": "torpor.contract.event",
     "Events": "torpor.adapters.http.events",
     "Failed": "torpor.kernel.outcome",
+    "GraphQL": "torpor.adapters.http.graphql",
+    "GraphQLContext": "torpor.adapters.http.graphql",
     "Http": "torpor.adapters.httpx.client",
     "Idempotent": "torpor.kernel.idempotent",
     "Jwt": "torpor.kernel.auth",
+    "Keyset": "torpor.runtime.paging",
     "LastEventId": "torpor.adapters.http.events",
     "Limit": "torpor.kernel.limit",
+    "Match": "torpor.kernel.preconditions",
     "Message": "torpor.kernel.message",
+    "MustMatch": "torpor.kernel.preconditions",
     "Order": "torpor.kernel.order",
+    "Page": "torpor.runtime.paging",
     "Park": "torpor.kernel.outcome",
     "Pause": "torpor.kernel.pause",
     "PayloadCodec": "torpor.ports.payload",
+    "QueryLimits": "torpor.kernel.query",
     "Raw": "torpor.contract.payload",
     "Request": "torpor.contract.event",
     "Retry": "torpor.kernel.retry",
@@ -138,6 +163,7 @@ _HOMES = {
     "TorporError": "torpor.kernel.errors",
     "Transactions": "torpor.runtime.tx",
     "Tx": "torpor.runtime.tx",
+    "Versioned": "torpor.kernel.versioned",
     "command": "torpor.contract.declaring",
     "event": "torpor.contract.declaring",
     "new_id": "torpor.runtime.ids",

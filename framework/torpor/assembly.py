@@ -6,20 +6,21 @@ import asyncio
 import logging
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from torpor import __version__
 from torpor.kernel.errors import ConfigurationError
 from torpor.runtime.binding import bind
 from torpor.runtime.host import Duty, Host
 from torpor.runtime.plan import Plan
-from torpor.runtime.settings import PULL, REPLAY_SECONDS, Settings
+from torpor.runtime.settings import BROKER, DATABASE, MEMORY, PULL, REPLAY_SECONDS, Settings
 from torpor.runtime.topology import topology_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from torpor.adapters.http.answer import Answer, Answerer
+    from torpor.adapters.http.counting import Counting
+    from torpor.adapters.http.lean import Take
     from torpor.adapters.http.operations import Operations
     from torpor.adapters.http.push import PushEndpoint
     from torpor.adapters.http.sockets import SocketDoor
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
     from torpor.ports.broker import Broker
     from torpor.ports.clock import Clock
     from torpor.ports.exchange import Exchange
+    from torpor.ports.shelf import Shelf
     from torpor.ports.store import Store
     from torpor.ports.topics import TopicAdmin
     from torpor.ports.verifier import Verifier
     from torpor.runtime.guard import Guard
     from torpor.runtime.host import Rest
+    from torpor.runtime.rules import Rules
     from torpor.runtime.service import Service
 
 
@@ -48,6 +51,7 @@ class Deployment:
         self.hosts = tuple(hosts)
         self._app: Any = None
         self._sockets: SocketDoor | None = None
+        self._counting: Counting | None = None
 
     @property
     def app(self) -> Any:
@@ -62,8 +66,17 @@ class Deployment:
         if self._sockets is None and any(plan.sockets for plan in self.plans):
             from torpor.adapters.http.sockets import SocketDoor
 
-            self._sockets = SocketDoor(self.hosts, guards(self.hosts[0].clock))
+            self._sockets = SocketDoor(self.hosts, guards(self.hosts[0].clock), self.counting)
         return self._sockets
+
+    @property
+    def counting(self) -> Counting:
+        """What the limits of routes and sockets have counted, made on first use."""
+        if self._counting is None:
+            from torpor.adapters.http.counting import Counting
+
+            self._counting = Counting()
+        return self._counting
 
     async def migrate(self) -> Mapping[str, Sequence[str]]:
         """Brings each service's tables up to date; returns what was applied."""
@@ -144,6 +157,8 @@ def _assemble(plans: Sequence[Plan], settings: Settings, duties: Callable[[Plan]
     brokers = partial(_brokers, settings, {wish.name: wish for plan in plans for wish in plan.service.topics})
     hosts = []
     opened = cache(brokers)
+    if settings.is_push and settings.broker_url is not None:
+        _check_broker(settings.broker_url)
     for plan in plans:
         broker = _late_broker(opened, plan.name) if settings.is_push else opened()(plan.name)
         store = _store_of(plan, settings, broker=broker, clock=clock)
@@ -156,6 +171,35 @@ def _late_broker(opened: Callable[[], Callable[[str], Broker]], service: str) ->
     from torpor.runtime.late import LateBroker
 
     return LateBroker(lambda: opened()(service))
+
+
+def _check_broker(url: str) -> None:
+    """Tells what is wrong with a broker's URL whose broker is made late. Its client is not imported for that, and
+    what reads its options only when it has some."""
+    is_kafka = url.startswith("kafka:")
+    if url.startswith("memory:"):
+        return
+    if is_kafka:
+        _need_kafka()
+    if not _is_plain(url):
+        (_kafka_options if is_kafka else _nats_options)(url, {})
+
+
+def _is_plain(url: str) -> bool:
+    """Whether a URL has hosts and ports, and nothing that could be wrong."""
+    for place in url.partition("://")[2].split(","):
+        host, _, port = place.partition(":")
+        is_host = host.isascii() and host.replace("-", "").replace(".", "").isalnum()
+        if not is_host or (port and not (port.isdecimal() and 0 < int(port) < 65_536)):
+            return False
+    return True
+
+
+def _need_kafka() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("aiokafka") is None:
+        raise ConfigurationError(["kafka:// needs FastStream and aiokafka. Install torpor[kafka]."])
 
 
 def _duties_of(plan: Plan, settings: Settings) -> Sequence[Duty]:
@@ -173,7 +217,27 @@ def _host(
     """A host that consumes, or one that is handed its messages."""
     rest = rest_of(duties) if settings.is_push else None
     exchange: Exchange | None = getattr(broker, "exchange", None) if plan.uses_exchange or plan.sockets else None
-    return Host(plan, broker=broker, store=store, clock=clock, duties=duties, exchange=exchange, rest=rest)
+    host = Host(plan, broker=broker, store=store, clock=clock, duties=duties, exchange=exchange, rest=rest)
+    if _rules_that_share(plan):
+        host.share(_shelf_of(settings, broker=broker, store=store, clock=clock))
+    return host
+
+
+def _shelf_of(settings: Settings, *, broker: Broker, store: Store, clock: Clock) -> Shelf:
+    """Where the replicas of a service share what they share."""
+    place: Any = {BROKER: broker, DATABASE: store}.get(settings.shared)
+    shelf: Shelf | None = getattr(place, "shelf", None)
+    if shelf is None:  # a broker in memory has one process as well
+        from torpor.adapters.memory.shelf import MemoryShelf
+
+        shelf = MemoryShelf(clock)
+    return shelf
+
+
+def _rules_that_share(plan: Plan) -> list[Rules]:
+    """The rules that count or keep something for all replicas."""
+    every = [binding.access.rules for binding in plan.routes] + [binding.access.rules for binding in plan.sockets]
+    return [rules for rules in every if rules is not None and rules.needs_shelf]
 
 
 def rest_of(duties: Sequence[Duty]) -> Rest:
@@ -271,12 +335,32 @@ def _missing(plan: Plan, settings: Settings) -> list[str]:
             f"Service {plan.name!r} uses {', '.join(_passing(plan))}, and {where} carries no requests and no fleeting "
             "events (durable=False): use NATS and TORPOR_DELIVERY=pull, or Commands and durable events."
         )
+    if _rules_that_share(plan):
+        problems += _unshared(plan, settings)
     if plan.needs_store and settings.database_url is None:
         problems.append(
             f"Service {plan.name!r} asks for Tx, and TORPOR_DATABASE_URL is not set. "
             "Set it, for example sqlite:////var/lib/app/{service}.db."
         )
     return problems
+
+
+def _unshared(plan: Plan, settings: Settings) -> list[str]:
+    """Why nothing can be shared where the settings say; and which rules hold in one process alone, in the log."""
+    told, url = f"Service {plan.name!r} has rules that share, and TORPOR_SHARED={settings.shared}", settings.broker_url
+    if settings.shared == DATABASE and settings.database_url is None:
+        return [f"{told}, and TORPOR_DATABASE_URL is not set. Set it, or TORPOR_SHARED=memory."]
+    if settings.shared == BROKER and url is None:
+        return [f"{told}, and TORPOR_BROKER_URL is not set. Set it, or TORPOR_SHARED=memory or database."]
+    if settings.shared == BROKER and (settings.is_push or (url or "").startswith("kafka:")):
+        where = "TORPOR_DELIVERY=push keeps no connection" if settings.is_push else "Kafka keeps no values"
+        return [f"{told}, and {where}. Use NATS and TORPOR_DELIVERY=pull, or set TORPOR_SHARED=database."]
+    is_alone = url is None and settings.database_url is None
+    if settings.shared == MEMORY and not is_alone and not (url or settings.database_url or "").startswith("memory:"):
+        logging.getLogger(f"torpor.{plan.name}").info(
+            "what %s counts and keeps for its replicas stays in this process: set TORPOR_SHARED to share it", plan.name
+        )
+    return []
 
 
 def _tell_of_sockets(plans: Sequence[Plan], settings: Settings) -> None:
@@ -353,12 +437,10 @@ def _brokers(settings: Settings, wishes: Mapping[str, Topic]) -> Callable[[str],
 def _kafka_options(url: str, wishes: Mapping[str, Topic]) -> Callable[[str], KafkaOptions]:
     """How each service reaches Kafka."""
     from dataclasses import replace
-    from importlib.util import find_spec
 
     from torpor.adapters.kafka.options import options_of
 
-    if find_spec("aiokafka") is None:
-        raise ConfigurationError(["kafka:// needs FastStream and aiokafka. Install torpor[kafka]."])
+    _need_kafka()
     options_of(url, name="torpor")  # tells what is wrong with it
     return lambda service: replace(options_of(url, name=service), topics=wishes)
 
@@ -389,7 +471,13 @@ def _open_store(database_url: str, service: str, clock: Clock) -> Store:
 
     if url.startswith("memory:"):
         return SqliteStore(":memory:", clock)
-    path = unquote(urlsplit(url).path)
+    path = url.partition(":")[2].partition("#")[0].partition("?")[0]
+    if path.startswith("//"):
+        path = "/" + path[2:].partition("/")[2]
+    if "%" in path:
+        from urllib.parse import unquote
+
+        path = unquote(path)
     return SqliteStore(path.removeprefix("/") if not path.startswith("//") else path[1:], clock)
 
 
@@ -400,6 +488,8 @@ def _open_postgres(url: str, clock: Clock) -> Store:
         from torpor.adapters.postgres.store import PostgresStore
     except ImportError as error:
         raise ConfigurationError(["postgresql:// needs asyncpg. Install torpor[postgres]."]) from error
+    from urllib.parse import parse_qsl, urlencode
+
     place, _, query = url.partition("?")
     given = dict(parse_qsl(query))
     connections = given.pop("connections", "4")
@@ -418,7 +508,8 @@ def asyncapi_of(plans: Sequence[Plan], settings: Settings, title: str | None = N
     from torpor.adapters.asyncapi.document import document
 
     named = title or ", ".join(plan.name for plan in plans)
-    return document(plans, named, version=__version__, broker_url=settings.broker_url)
+    web = f"localhost:{settings.http_port}"
+    return document(plans, named, version=__version__, broker_url=settings.broker_url, web=web)
 
 
 def _app(deployment: Deployment) -> Any:
@@ -430,23 +521,24 @@ def _app(deployment: Deployment) -> Any:
         guard_of=guards(deployment.hosts[0].clock) if deployment.hosts else None,
         body_limit=deployment.settings.body_limit,
         push=_push_endpoint(deployment) if deployment.settings.is_push else None,
+        counting=deployment.counting,
         version=__version__,
     )
 
 
-def answerer_of(deployment: Deployment) -> Answerer:
-    """What a deployment without routes answers."""
+def answerers_of(deployment: Deployment) -> tuple[Answerer, Take | None]:
+    """What a deployment without routes answers, and who takes its events."""
     from torpor.adapters.http.push import EVENTS
 
-    operations = _operations(deployment)
     push = _push_endpoint(deployment) if deployment.settings.is_push else None
+    operations = cache(partial(_operations, deployment))  # late: the first event does not ask
 
     async def answer(method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         is_pushed = push is not None and (path == "/" or path.startswith(EVENTS))
-        answering = push.answer if push is not None and is_pushed else operations.answer
+        answering = push.answer if push is not None and is_pushed else operations().answer
         return await answering(method, path, headers, body)
 
-    return answer
+    return answer, None if push is None else push.take
 
 
 def _operations(deployment: Deployment) -> Operations:

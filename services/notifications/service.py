@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from notifications.models import Kind, Notification
 from shop_events import Name, OrderCancelled, OrderPlaced, OrderShipped
-from torpor import Service, Tx, new_id
+from torpor import Cursor, Keyset, Page, Service, Tx, new_id
 
 notifications = Service("notifications", migrations="migrations", public=True)
 
@@ -12,14 +14,14 @@ TELL = """
     INSERT INTO notification (id, customer_id, order_id, kind, text) VALUES ($1, $2, $3, $4, $5)
     ON CONFLICT (order_id, kind) DO NOTHING
 """
-LATEST = "SELECT order_id, kind, text FROM notification WHERE customer_id = $1 ORDER BY id DESC LIMIT 100"
+TOLD = "SELECT id, order_id, kind, text FROM notification WHERE customer_id = $1"
+LATEST = Keyset({"-id": str})  # ids sort by time
 
 
 @notifications.get("/notifications/{customer_id}")
-async def show_mailbox(customer_id: Name, tx: Tx) -> list[Notification]:
+async def show_mailbox(customer_id: Name, cursor: Annotated[Cursor, LATEST], tx: Tx) -> Page[Notification]:
     """What a customer has been told, newest first; nothing, for one that was never heard of."""
-    rows = await tx.fetch(LATEST, customer_id)
-    return [Notification.model_validate(row) for row in rows]
+    return cursor.page(await cursor.fetch(tx, TOLD, customer_id), Notification.model_validate)
 
 
 @notifications.on(OrderPlaced)

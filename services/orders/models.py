@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any, Literal
-from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as Rule
@@ -86,12 +85,3 @@ class OrderView(BaseModel):
     total_cents: int
     items: list[Line]
     reason: str | None
-
-
-class OrderQuery(BaseModel):
-    """Which orders to list. `after` is the id of the last order of the page before."""
-
-    customer_id: Name | None = None
-    status: Status | None = None
-    limit: int = Rule(default=20, ge=1, le=100)
-    after: UUID | None = None

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import HTTPException, Query
+from fastapi import HTTPException
 from sqlmodel import col, select
 
-from orders.models import Accepted, ListedSku, NewOrder, Order, OrderQuery, OrderView, Status
+from orders.models import Accepted, ListedSku, NewOrder, Order, OrderView, Status
 from shop_events import (
     Name,
     OrderCancelled,
@@ -24,10 +24,11 @@ from shop_events import (
     StockReserved,
     StockShipped,
 )
-from torpor import Service, Transactions, Tx, new_id
+from torpor import Cursor, Keyset, Page, Service, Transactions, Tx, new_id
 
 orders = Service("orders", migrations="migrations", public=True)
 
+NEWEST = Keyset({"-id": str})  # ids sort by time
 
 # Seconds before each look into the catalogue: a SKU that inventory has just listed is on its way to us.
 LOOKS = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.6)
@@ -56,16 +57,16 @@ async def show(order_id: Name, tx: Tx) -> OrderView:
 
 
 @orders.get("/orders")
-async def browse(query: Annotated[OrderQuery, Query()], tx: Tx) -> list[OrderView]:
+async def browse(
+    cursor: Annotated[Cursor, NEWEST], tx: Tx, customer_id: Name | None = None, status: Status | None = None
+) -> Page[OrderView]:
     """Orders, newest first, a page at a time."""
-    wanted = select(Order).order_by(col(Order.id).desc()).limit(query.limit)
-    if query.customer_id is not None:
-        wanted = wanted.where(Order.customer_id == query.customer_id)
-    if query.status is not None:
-        wanted = wanted.where(Order.status == query.status)
-    if query.after is not None:
-        wanted = wanted.where(Order.id < str(query.after))
-    return [OrderView.model_validate(order) for order in await tx.session.exec(wanted)]
+    wanted = select(Order)
+    if customer_id is not None:
+        wanted = wanted.where(Order.customer_id == customer_id)
+    if status is not None:
+        wanted = wanted.where(Order.status == status)
+    return cursor.page(await tx.session.exec(cursor.order(wanted)), OrderView.model_validate)
 
 
 @orders.on(SkuListed)

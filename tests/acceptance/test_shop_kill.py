@@ -117,7 +117,7 @@ def place(shop: RunningShop, customer_id: str, basket: dict[str, int]) -> str:
 def listed(shop: RunningShop, status: str) -> list[str]:
     """The ids of the orders of a status."""
     page = shop.ask("GET", f"/orders?status={status}&limit=100")
-    return [order["id"] for order in page]
+    return [order["id"] for order in page["items"]]
 
 
 def test_orders_outlive_kills(shop: RunningShop) -> None:

@@ -19,6 +19,8 @@ MAY_IMPORT = {
     "torpor.runtime.tx": {"sqlmodel"},  # the type of tx.session, for type checkers only
     "torpor.adapters.asyncapi": {"faststream", "pydantic", "pydantic_core"},
     "torpor.adapters.http": {"fastapi", "httptools", "pydantic", "starlette", "uvicorn"},
+    "torpor.adapters.http.graphql": {"fastapi", "graphql", "pydantic", "starlette", "strawberry"},
+    "torpor.adapters.http.querying": {"graphql"},
     "torpor.adapters.httpx": {"httpx"},
     "torpor.adapters.jwt": {"jwt"},
     "torpor.adapters.kafka": {"aiokafka", "faststream"},

@@ -39,6 +39,12 @@ class Allowance(NamedTuple):
 MOST_ALLOWANCES = 5
 ALLOWANCES: tuple[Allowance, ...] = (
     Allowance(
+        "classes above a class",
+        "framework/torpor/testing/simulation/services.py::Asked",
+        since="2026-11-21",
+        why="It is a user's request, as the services under simulation are a user's. What is above it is ours.",
+    ),
+    Allowance(
         "public methods of a class",
         "framework/torpor/testing/shop.py::TestShop",
         since="2026-11-21",

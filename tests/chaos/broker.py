@@ -33,6 +33,8 @@ class Door(NamedTuple):
 class BrokerServer(Protocol):
     """A broker's server of the run's own, on files that survive its end."""
 
+    has_exchange: bool  # whether it carries what is not kept
+
     @property
     def url(self) -> str:
         """Where it is for those who come past all gates."""

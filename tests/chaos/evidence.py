@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class Evidence(NamedTuple):
     movings: list[tuple[str, int, str, bool]]  # service, epoch, process, back?
     standing: Standing
     unsettled: int
+    replies: Counter[tuple[str, int]]  # effects of answered requests, and of fleeting events
+    glances: Counter[tuple[str, int]]
 
 
 async def stand(witness: Witness) -> Standing:
@@ -103,4 +106,6 @@ async def gather(stage: Stage, witness: Witness, ledger: Ledger) -> Evidence:
         movings=[(s, epoch, witness.owner(port, at), is_back) for s, epoch, port, at, is_back in movings],
         standing=await stand(witness),
         unsettled=await stage.broker.unsettled(),
+        replies=Counter(tuple(row) for row in await witness.patiently("SELECT key, number FROM sink.reply")),
+        glances=Counter(tuple(row) for row in await witness.patiently("SELECT key, number FROM tail.glance")),
     )

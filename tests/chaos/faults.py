@@ -109,7 +109,7 @@ class Storm:
     async def _hit(self, fault: Fault) -> None:
         """Kills, freezes or stops a replica."""
         victim = await self._victim(fault)
-        if victim is None or victim.is_frozen or not victim.is_running:
+        if victim is None or victim.is_frozen or victim.is_stopping or not victim.is_running:
             self._ledger.notes.append(f"{fault.kind} at {fault.at:.1f} s found nobody")
             return
         self._ledger.done(fault.kind, victim.incarnation)
@@ -117,9 +117,12 @@ class Storm:
             victim.kill()
         elif fault.kind == weather.STOP:
             whom = victim.incarnation
-            if not await victim.stop():
+            began = time.monotonic()
+            trouble = await victim.stop()
+            self._ledger.longest_stop = max(self._ledger.longest_stop, time.monotonic() - began)
+            if trouble is not None:
                 self._ledger.unclean_stops += 1
-                self._ledger.notes.append(f"{whom} did not end well after its SIGTERM")
+                self._ledger.notes.append(f"{whom} {trouble} after its SIGTERM")
         else:
             victim.freeze()
             await asyncio.sleep(fault.seconds)
@@ -164,7 +167,7 @@ def _disturb(gate: Gate, way: str, *, draw: float) -> None:
 
 
 def _free(replicas: Sequence[Replica]) -> list[Replica]:
-    return [replica for replica in replicas if not replica.is_frozen]
+    return [replica for replica in replicas if not (replica.is_frozen or replica.is_stopping)]
 
 
 def _drawn(choices: Sequence[T], draw: float) -> T | None:

@@ -45,6 +45,8 @@ broker.heartbeat.interval.ms=300
 class KafkaBrokerServer:
     """One node of Kafka. What it has written stays with the kernel when it is killed."""
 
+    has_exchange = False
+
     def __init__(self, folder: Path, *, doors: int) -> None:
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # a broker that goes away is part of the run
         self._server = KafkaServer(folder)

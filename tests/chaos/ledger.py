@@ -16,9 +16,11 @@ class Ledger:
         self.replayed = 0  # answered as before, by their Idempotency-Key
         self.faults: list[tuple[float, str, str]] = []  # when, what, to whom
         self.ends: list[tuple[float, str]] = []  # when the database or the broker was there again
+        self.asked: dict[tuple[str, int], str] = {}  # how each request has ended
         self.mended: dict[str, float] = {}
         self.redrives = 0
         self.unclean_stops = 0
+        self.longest_stop = 0.0  # seconds from SIGTERM to the end
         self.notes: list[str] = []
 
     @property

@@ -6,6 +6,8 @@ A process of the chaos run takes the one that CHAOS_MUTANT names. Only the tests
 from __future__ import annotations
 
 import asyncio
+import json
+from contextlib import suppress
 from dataclasses import replace
 from random import randrange
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from torpor.adapters.kafka.connection import Connection
 from torpor.adapters.kafka.options import KafkaOptions
 from torpor.adapters.kafka.partition import Partition
 from torpor.adapters.nats.broker import JetStreamBroker
+from torpor.adapters.nats.core import CoreExchange
 from torpor.adapters.nats.pin import Pin
 from torpor.adapters.postgres.outbox import PostgresOutbox
 from torpor.adapters.postgres.requests import PostgresRequests
@@ -25,6 +28,7 @@ from torpor.features.redrive import Redriver
 from torpor.features.relay import Relay
 from torpor.ports.requests import Turn
 from torpor.ports.unit import Admission
+from torpor.runtime.answering import Answering
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,8 +36,10 @@ if TYPE_CHECKING:
     from aiokafka import AIOKafkaProducer
 
     from torpor.adapters.kafka.consumer import KafkaConsumer
+    from torpor.kernel.errors import Rejected
     from torpor.kernel.message import Delivery, Message
     from torpor.ports.consumer import Consumer
+    from torpor.ports.exchange import Heard
     from torpor.ports.outbox import LogEntry
     from torpor.runtime.host import Host
 
@@ -52,6 +58,8 @@ _take = PostgresRequests.take
 _fetch = KafkaBroker.consume
 _finish = Partition.finish
 _make = KafkaBroker.__init__
+_hear = Answering.take
+_tell = CoreExchange.tell
 
 
 async def _admit_all(unit: PostgresUnit, binding: str, messages: Sequence[Message], *more: Any) -> Admission:
@@ -207,6 +215,26 @@ async def _keep_nothing(requests: PostgresRequests, *arguments: Any, until: floa
     """Its answers, which it does not keep."""
 
 
+def _take_twice(answering: Answering, heard: Heard) -> None:
+    """An answerer that handles each request twice."""
+    _hear(answering, heard)
+    _hear(answering, heard)
+
+
+async def _answer_first(answering: Answering, heard: Heard) -> None:
+    """An answerer that answers before it handles."""
+    number = json.loads(heard.message.data)["number"]
+    await answering._send(heard, b"%d" % number, {})
+    with suppress(Exception):
+        await answering._handle(heard)
+
+
+async def _tell_twice(exchange: CoreExchange, messages: Sequence[Message]) -> Mapping[int, Rejected]:
+    """An exchange that tells everything twice."""
+    await _tell(exchange, messages)
+    return await _tell(exchange, messages)
+
+
 def _put(owner: Any, name: str, function: Callable[..., Any]) -> Callable[[], None]:
     return lambda: setattr(owner, name, function)
 
@@ -238,6 +266,9 @@ FAULTS: dict[str, tuple[Callable[[], None], ...]] = {
     "no-confirmation": (_put(Connection, "producer", _produce_without_confirmation),),
     "any-partition": (_put(publisher, "_hash", _any_partition),),
     "no-timeouts": (_put(KafkaBroker, "__init__", _make_without_timeouts),),
+    "two-answers": (_put(Answering, "take", _take_twice),),
+    "early-answer": (_put(Answering, "_answer", _answer_first),),
+    "two-tellings": (_put(CoreExchange, "tell", _tell_twice),),
     "no-fence": (_put(PostgresOutbox, "advance", _advance_plainly),),
 }
 

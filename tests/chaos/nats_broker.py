@@ -31,6 +31,8 @@ _PATIENCE = 10.0
 class NatsBrokerServer:
     """A NATS server with JetStream."""
 
+    has_exchange = True
+
     def __init__(self, folder: Path) -> None:
         self._server = EmbeddedNats(folder)
         self._heard: Counter[str] = Counter()  # what JetStream drops as copies included, while we are connected

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 _UNWANTED = ("TORPOR_", "CHAOS_", "PYTHONDONTWRITEBYTECODE")
 _POLL = 0.02
-_PATIENCE = 20.0  # for a clean stop, whose drains are limited by the settings
+_UNPREPARED = (-signal.SIGTERM, 128 + signal.SIGTERM)  # before there is a handler, and at the door
+_PATIENCE = 30.0  # for a clean stop on a silent network: 4 s to drain, 5 for a rollback, 10 for the duties, goodbyes
 
 
 class Replica:
@@ -37,6 +38,7 @@ class Replica:
         self.log = folder / f"{name}.log"
         self.lives = 0
         self.is_frozen = False
+        self.is_stopping = False
         self.is_expected_to_run = False
         self.deaths: list[str] = []  # those that nobody caused
         self._process: subprocess.Popen[bytes] | None = None
@@ -95,12 +97,19 @@ class Replica:
             self._process.kill()
             self._process.wait()
 
-    async def stop(self) -> bool:
-        """SIGTERM, and waits for the drain; tells whether it ended well."""
+    async def stop(self) -> str | None:
+        """SIGTERM, and waits for the drain; tells how it ended when that was not well."""
         self.is_expected_to_run = False
         process = self._process
         if process is None:
-            return True
+            return None
+        self.is_stopping = True
+        try:
+            return await self._end(process)
+        finally:
+            self.is_stopping = False
+
+    async def _end(self, process: subprocess.Popen[bytes]) -> str | None:
         process.terminate()
         deadline = time.monotonic() + _PATIENCE
         while process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110  # a process tells no event
@@ -108,10 +117,11 @@ class Replica:
         if process.poll() is None:
             process.kill()
             process.wait()
-            return False
-        if process.returncode == -signal.SIGTERM:  # it knew no signals yet, and had nothing to drain
-            return not self._has_come_up()
-        return process.returncode in (0, -signal.SIGKILL)  # another fault may have been quicker
+            return f"did not end within {_PATIENCE:g} s"
+        if process.returncode in _UNPREPARED and not self._has_come_up():  # it had nothing to drain yet
+            return None
+        is_well = process.returncode in (0, -signal.SIGKILL)  # another fault may have been quicker
+        return None if is_well else f"ended with {process.returncode}"
 
     def freeze(self) -> None:
         """SIGSTOP."""

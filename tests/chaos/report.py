@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from tests.chaos import weather
+from tests.chaos.askers import GONE
 from tests.chaos.recovery import delays, longest_silence, recoveries
 
 if TYPE_CHECKING:
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from tests.chaos.run import Outcome
 
 Row = tuple[str, str]
+CODES = ("nobody", "failed", "unavailable")  # of requests without an answer
 
 
 def rows(outcome: Outcome) -> list[Row]:
@@ -28,11 +31,15 @@ def rows(outcome: Outcome) -> list[Row]:
         ("**reordered within a key**", f"**{verdict.reordered}**"),
         ("**stuck**", f"**{verdict.stuck}**"),
         ("other broken promises", f"{sum(verdict.counts.values())}"),
+        *_passing(outcome),
         ("publishes seen by a plain client", f"{verdict.published:,}"),
         ("of these again, and stored again", f"{verdict.wire_again:,}, {verdict.wire_passed:,}"),
         ("SIGKILL", f"{kills} ({', '.join(f'{ledger.count(kind)} {kind[11:]}' for kind in weather.KILLS)})"),
         ("SIGSTOP past the leases, SIGCONT", f"{ledger.count(*weather.FREEZES)}"),
-        ("SIGTERM", f"{ledger.count(weather.STOP)}, unclean {ledger.unclean_stops}"),
+        (
+            "SIGTERM",
+            f"{ledger.count(weather.STOP)}, unclean {ledger.unclean_stops}, longest {ledger.longest_stop:.1f} s",
+        ),
         ("immediate restarts of the database", f"{ledger.count(weather.DATABASE)}"),
         ("restarts of the broker", f"{ledger.count(*weather.BROKER)}, killed {ledger.count(weather.BROKER_KILL)}"),
         ("partitions between a replica and the broker", _partitions(ledger, weather.BROKER_LINE)),
@@ -52,6 +59,23 @@ def rows(outcome: Outcome) -> list[Row]:
     found.append(("memory, MiB, first process ready → last at the end", sizes))
     found.append(("the run", f"{outcome.seconds:.0f} s, on {outcome.plan.broker}, seed {outcome.plan.seed}"))
     return found
+
+
+def _passing(outcome: Outcome) -> list[Row]:
+    """What became of requests and fleeting events, where there were some."""
+    verdict, asked = outcome.verdict, Counter(outcome.verdict.ledger.asked.values())
+    if not asked:
+        return []
+    refused = sum(asked[code] for code in CODES)
+    unknown = asked["TimedOut"] + asked["BrokerUnavailable"] + asked["NotRunning"]
+    replies, glances = verdict.evidence.replies, verdict.evidence.glances
+    told = f"{asked['answered']:,}, {refused:,}, {unknown:,} ({asked['TimedOut']:,} timed out), {asked[GONE]:,}"
+    return [
+        ("requests: answered, refused, unknown, gone with who asked", told),
+        ("**requests with two effects**", f"**{verdict.asked_again}**"),
+        ("fleeting events: committed, heard", f"{len(replies):,}, {len(glances):,}"),
+        ("**fleeting events heard twice**", f"**{verdict.glanced_again}**"),
+    ]
 
 
 def _partitions(ledger: Ledger, line: str) -> str:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tests.chaos.askers import Askers
 from tests.chaos.client import Clients
 from tests.chaos.evidence import Evidence, Standing, gather, stand
 from tests.chaos.faults import Storm
@@ -141,7 +142,8 @@ class _Run:
         plan, stage = self._plan, self._stage
         clients = Clients(stage.of("source"), self._ledger, seed=plan.seed, keys=plan.keys)
         storm = Storm(stage, self._ledger, self._witness)
-        async with asyncio.TaskGroup() as group:
+        asking = Askers(stage.of("source"), self._ledger, seed=plan.seed).ask() if stage.broker.has_exchange else idle()
+        async with _beside(asking), asyncio.TaskGroup() as group:
             group.create_task(clients.place(plan.messages, plan.messages / plan.seconds))
             group.create_task(storm.rage(plan.faults))
 
@@ -195,6 +197,10 @@ class _Run:
 
     def _say(self, text: str) -> None:
         self._tell(f"{time.monotonic() - self._started:6.1f} s  {text}")
+
+
+async def idle() -> None:
+    """Does nothing."""
 
 
 def told(standing: Standing) -> str:

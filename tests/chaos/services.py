@@ -124,6 +124,11 @@ async def is_mended(key: str, tx: Tx) -> bool:
     return await tx.fetch_one("SELECT 1 AS one FROM mended WHERE key IN ($1, '*')", key) is not None
 
 
+if os.environ.get("CHAOS_PASSING"):
+    from tests.chaos.passing import declare
+
+    declare(source, sink, tail)
+
 if old_fault := os.environ.get("CHAOS_MUTANT"):
     from tests.chaos.mutants import put_back
 

@@ -57,6 +57,7 @@ class Stage:
         await asyncio.to_thread(self.database.start)
         await self.broker.start()
         mutant = {"CHAOS_MUTANT": self.mutant} if self.mutant else {}
+        mutant |= {"CHAOS_PASSING": "yes"} if self.broker.has_exchange else {}
         places = [(service, number + 1) for service in SERVICES for number in range(self._counts[service])]
         for index, (service, number) in enumerate(places):
             replica = Replica(

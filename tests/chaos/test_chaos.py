@@ -37,3 +37,5 @@ async def test_nothing_is_lost_doubled_reordered_or_stuck(run: Run, broker: str)
     assert verdict.ledger.mended
     assert verdict.ledger.redrives
     assert all(outcome.passages.values()), "a replica did not come by its own gates"
+    answered = sum(how == "answered" for how in verdict.ledger.asked.values())
+    assert bool(answered) is bool(verdict.evidence.glances) is (broker == "nats")

@@ -11,7 +11,7 @@ import pytest
 from tests.chaos import weather
 from tests.chaos.report import violations
 from tests.chaos.run import Plan
-from torpor.testing.simulation import ledger
+from torpor.testing.simulation import ledger, passing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -67,6 +67,9 @@ PLANS = {
     "repeating-relay": (short("repeating-relay", {weather.KILL_RELAY: 0.0}), ledger.BOUNDED),
     "no-redriver": (short("no-redriver", {weather.KILL_CONSUMER: 0.0}), ledger.NEVER_STUCK),
     "falling-cursor": (short("falling-cursor", {weather.KILL_RELAY: 0.0}), ledger.NEVER_BACK),
+    "two-answers": (short("two-answers", {weather.CUT_BEFORE: 0.0}), passing.ANSWERED_ONCE),
+    "early-answer": (short("early-answer", {weather.CUT_BEFORE: 3 * EVERY_SECOND}), passing.ANSWERED_ONCE),
+    "two-tellings": (short("two-tellings", {weather.CUT_BEFORE: 0.0}), passing.FLEETING),
     "no-takeover": (
         short("no-takeover", {weather.KILL_CONSUMER: EVERY_SECOND / 2}, patience=ACK_WAIT),
         ledger.COMMIT_ORDER,

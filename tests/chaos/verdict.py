@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from tests.chaos import weather
+from tests.chaos.askers import GONE
 from tests.chaos.script import is_poisoned, is_reminded
 from tests.chaos.witness import FENCING
 from torpor.testing.simulation.ledger import (
@@ -20,6 +21,7 @@ from torpor.testing.simulation.ledger import (
     PUBLISHED,
     Violation,
 )
+from torpor.testing.simulation.passing import ANSWERED_ONCE, ENDED, FLEETING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from tests.chaos.evidence import Effect, Evidence
     from tests.chaos.ledger import Ledger
 
+_UNDONE = frozenset({"nobody", "undecodable", "failed"})  # ends that promise that there is no effect
+_ENDS = _UNDONE | {"answered", "unavailable", "TimedOut", "BrokerUnavailable", "NotRunning", GONE}
 BASE_LINE = "13: tables, connections and memory come back to their base line"
 RELAY_BATCH = 500
 ORDERED = ("sink.count", "tail.check")
@@ -59,6 +63,8 @@ class Verdict:
         self._check_fences()
         self._check_parked()
         self._check_rest()
+        self.asked_again = self.glanced_again = 0
+        self._check_passing()
 
     @property
     def is_good(self) -> bool:
@@ -168,6 +174,24 @@ class Verdict:
             if effect.at < min(everything, self.ledger.mended.get(effect.key, everything)):
                 told = f"{effect.key}/{effect.number}"
                 self.violate(PARKED_FIRST, f"{told} was handled while {first[effect.key]} was parked before it.")
+
+    def _check_passing(self) -> None:
+        """What is not kept: a request ends as it may, and what is known of its effect is so; nothing happens twice."""
+        replies, glances = self.evidence.replies, self.evidence.glances
+        for (key, number), how in self.ledger.asked.items():
+            count = replies[key, number]
+            if how not in _ENDS:
+                self.violate(ENDED, f"{key}/{number} has ended as {how}.")
+            if (how == "answered" and not count) or (how in _UNDONE and count):
+                self.violate(ANSWERED_ONCE, f"{key}/{number} has ended as {how}, with {count} effects.")
+        for (key, number), count in replies.items():
+            if count > 1:
+                self.asked_again += count - 1
+                self.violate(ANSWERED_ONCE, f"{key}/{number} has {count} effects.")
+        for (key, number), count in glances.items():
+            if count > 1 or not replies[key, number]:
+                self.glanced_again += count - 1
+                self.violate(FLEETING, f"{key}/{number} was heard {count} times, and committed {replies[key, number]}.")
 
     def _check_rest(self) -> None:
         standing = self.evidence.standing

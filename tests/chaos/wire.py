@@ -7,6 +7,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
+from tests.integration.black_hole import swallow
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -68,9 +70,10 @@ class Gate:
         self.delay = seconds
 
     def forget(self) -> None:
-        """Lets nothing more through on the connections that there are. The client is never told."""
+        """Lets nothing more through on the connections there are, and confirms nothing. The client is never told."""
         for link in self.links:
             link.is_forgotten = True
+            link.near.swallow()
             asyncio.get_running_loop().call_later(_KEEPALIVE, link.far.abort)
 
     def heal(self, *, is_reset: bool) -> None:
@@ -215,6 +218,11 @@ class _End(asyncio.Protocol):
         """Gives bytes to whom is at this end, if anybody is."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
+
+    def swallow(self) -> None:
+        """Has what comes vanish on the way."""
+        if self._transport is not None:
+            swallow(self._transport.get_extra_info("socket"))
 
     def close(self) -> None:
         """Ends the connection in order."""

@@ -129,5 +129,5 @@ def orders_of(project: Project) -> list[dict[str, Any]]:
     """The latest orders, as the gateway answers."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"http://127.0.0.1:{project.port}/orders?limit=100", timeout=20) as response:
-        found: list[dict[str, Any]] = json.loads(response.read())
+        found: list[dict[str, Any]] = json.loads(response.read())["items"]
     return found

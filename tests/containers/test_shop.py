@@ -62,8 +62,8 @@ class Customer:
 
     def mail(self) -> Counter[tuple[str, str]]:
         """The letters that came, by order and kind."""
-        letters: list[dict[str, Any]] = ask(self._stage.notifications, "GET", f"/notifications/{self.name}")
-        return Counter((letter["order_id"], letter["kind"]) for letter in letters)
+        page: dict[str, Any] = ask(self._stage.notifications, "GET", f"/notifications/{self.name}?limit=100")
+        return Counter((letter["order_id"], letter["kind"]) for letter in page["items"])
 
     def await_mail(self, orders: list[str]) -> None:
         """Returns once each order was told twice, placed and shipped, and no more."""

@@ -8,7 +8,7 @@ from torpor.adapters.direct.store import DirectStore
 from torpor.adapters.memory.broker import MemoryBroker, MemoryHub
 from torpor.testing.conformance.store import InboxConformance, OutboxConformance
 from torpor.testing.conformance.store_insert import InsertConformance
-from torpor.testing.conformance.store_outbox import HintsConformance, ReplayConformance
+from torpor.testing.conformance.store_outbox import HintsConformance, ReadAheadConformance, ReplayConformance
 from torpor.testing.conformance.store_parking import ParkedQueryConformance, ParkingConformance
 from torpor.testing.conformance.store_requests import RequestsConformance
 from torpor.testing.conformance.store_sql import LifeConformance, StatementConformance
@@ -34,6 +34,9 @@ class TestOutbox(OutboxConformance): ...
 
 
 class TestReplays(ReplayConformance): ...
+
+
+class TestReadingAhead(ReadAheadConformance): ...
 
 
 class TestHints(HintsConformance): ...

@@ -13,7 +13,7 @@ from torpor.adapters.postgres.store import PostgresStore
 from torpor.adapters.system.clock import SystemClock
 from torpor.testing.conformance.store import InboxConformance, OutboxConformance
 from torpor.testing.conformance.store_insert import InsertConformance
-from torpor.testing.conformance.store_outbox import HintsConformance, ReplayConformance
+from torpor.testing.conformance.store_outbox import HintsConformance, ReadAheadConformance, ReplayConformance
 from torpor.testing.conformance.store_parking import ParkedQueryConformance, ParkingConformance
 from torpor.testing.conformance.store_requests import RequestsConformance
 from torpor.testing.conformance.store_sql import (
@@ -63,6 +63,9 @@ class TestOutbox(OutboxConformance): ...
 
 
 class TestReplays(ReplayConformance): ...
+
+
+class TestReadingAhead(ReadAheadConformance): ...
 
 
 class TestHints(HintsConformance): ...

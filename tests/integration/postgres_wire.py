@@ -9,6 +9,7 @@ import subprocess
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from tests.integration.black_hole import swallow
 from tests.integration.ports import free_port
 from tests.integration.postgres_server import PASSWORD, USER
 
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
 
 
 class Proxy:
-    """Passes bytes on, until it is to cut the connection on which it sees some."""
+    """Passes bytes on, until it is to cut the connection on which it sees some, or to forget all that there are."""
 
     def __init__(self, target: int) -> None:
         self.target = target
         self.port = 0
         self.exchanges = 0  # that clients have begun
+        self.connections = 0  # that clients have made
+        self._near: set[asyncio.StreamWriter] = set()
         self._trigger: bytes | None = None
         self._left = 0  # exchanges until the cut
         self._is_forwarded = False
@@ -52,6 +55,13 @@ class Proxy:
         self.cut_on(b"", is_forwarded=is_forwarded)
         self._left = exchange
 
+    def forget(self) -> None:
+        """Lets every packet of the connections that there are vanish, as a firewall does that has forgotten them: none
+        is confirmed, and nobody is told."""
+        for writer in self._near:
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            swallow(writer.get_extra_info("socket"))
+
     @property
     def has_cut(self) -> bool:
         """Whether what was to be cut has been."""
@@ -60,8 +70,11 @@ class Proxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
         self._writers |= {writer, far_writer}
+        self._near.add(writer)
+        self.connections += 1
         with suppress(OSError):
             await asyncio.gather(self._upward(reader, far_writer), self._downward(far_reader, writer))
+        self._near.discard(writer)
         for end in (writer, far_writer):
             self._writers.discard(end)
             end.close()

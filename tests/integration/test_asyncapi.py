@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping  # noqa: TC003  # beside the others, which are read when a handler is bound
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,7 +13,22 @@ import yaml
 from pydantic import BaseModel, Field
 
 from tests.integration.asyncapi_parser import Absent, parsed
-from torpor import Ask, Event, Order, Raw, Request, Service, Tx, event
+from torpor import (
+    ApiKeys,
+    Ask,
+    Caller,
+    ClientCertificate,
+    CustomAuth,
+    Event,
+    Jwt,
+    Order,
+    Raw,
+    Request,
+    Service,
+    Socket,
+    Tx,
+    event,
+)
 from torpor.adapters.asyncapi.document import document
 from torpor.cli import main
 from torpor.runtime.binding import bind
@@ -78,6 +94,11 @@ class Seen(Event, topic="seen", durable=False):
     sku: str
 
 
+async def anybody(headers: Mapping[str, str]) -> Caller | None:
+    """Lets nobody in."""
+    return None
+
+
 def namesake() -> type[Event]:
     """Another contract of the same name."""
 
@@ -128,6 +149,16 @@ def everything() -> list[Service]:
     async def price(request: GetPrice) -> Card | None:
         return None
 
+    ways = Jwt("https://id.example.com", "shop") | ApiKeys({}) | ClientCertificate("x-cert") | CustomAuth(anybody)
+
+    @first.socket("/chat/{kind}/{number}/{rest:path}", auth=ways.needs("chat"))
+    async def talk(message: Paid | Card, kind: Literal["a", "b"], number: int, rest: str) -> list[Cash | str] | bytes:
+        """Talks: here."""
+        return []
+
+    @second.socket("/all", public=True)
+    async def hear(message: Annotated[Card | Cash, Field(discriminator="kind")], socket: Socket) -> None: ...
+
     return [first, second]
 
 
@@ -151,9 +182,15 @@ def test_a_document_with_everything_is_valid(url: str | None) -> None:
     assert set(operations) == set(made["operations"])
     found = {(operation["action"], *operation["channels"]) for operation in operations.values()}
     topics = {"payments.paid", "notes", "ticks", "photos", "prices.get"}
-    assert {address for action, address in found if action == "receive"} == topics | {"elsewhere.paid", "seen"}
-    assert {address for action, address in found if action == "send"} == topics
-    assert all(operation["payloads"] == [True] for operation in operations.values())
+    sockets = {"/chat/{kind}/{number}/{rest}", "/all"}
+    assert {address for action, address in found if action == "receive"} == topics | sockets | {
+        "elsewhere.paid",
+        "seen",
+    }
+    assert {address for action, address in found if action == "send"} == topics | sockets
+    unknown = operations.pop("second.hear.sends")  # what it sends by hand
+    assert unknown["payloads"] == [False]
+    assert all(all(operation["payloads"]) for operation in operations.values())
 
 
 @pytest.mark.parametrize("url", [None, "nats://app:s3cret@one:4222", "kafka://app:s3cret@one:9092"])

@@ -117,7 +117,8 @@ async def _place_orders(deployments: dict[str, Deployment]) -> None:
             assert (await shop.post("/orders", json=basket)).status_code == 202
         async with asyncio.timeout(DEADLINE):
             while True:
-                placed: list[dict[str, Any]] = (await shop.get(f"/orders?customer_id=ada&limit={ORDERS}")).json()
+                page = await shop.get(f"/orders?customer_id=ada&limit={ORDERS}")
+                placed: list[dict[str, Any]] = page.json()["items"]
                 if {order["status"] for order in placed} <= {"shipped", "cancelled"}:
                     break
                 await asyncio.sleep(0.05)

@@ -141,6 +141,17 @@ async def test_what_is_parked_blocks_its_queue_alone(make: Callable[..., Any], *
     assert await handled(store, [message("6", key="k")]) == ({"6"}, {"k"})
 
 
+@pytest.mark.parametrize("keys", [["k"], ["free", "k"]])
+async def test_one_id_is_blocked_by_any_of_its_keys(make: Callable[..., Any], keys: list[str]) -> None:
+    """A unit of one id, which is entered by a statement of its own, sees what is parked; twice one id is one."""
+    store = await make()
+    await committed(store, parked=[parked("b", "1", key="k")])
+
+    assert await handled(store, [message("2", key=key) for key in keys]) == ({"2"}, {"k"})
+    assert await handled(store, [message("3")]) == ({"3"}, set())
+    assert await handled(store, [message("3")]) == (set(), set())
+
+
 async def test_a_key_that_is_blocked_costs_the_others_nothing(make: Callable[..., Any], proxy: Proxy) -> None:
     """While another key of the binding is blocked, a unit still begins and admits in one exchange."""
     store = await make(connections=1)

@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from torpor import Caller, CustomAuth, Service, Socket, SocketLimits
+from torpor import BodyLimit, Caller, CustomAuth, Limit, Service, Socket, SocketLimits
 from torpor.adapters.http.server import HttpServer
 from torpor.assembly import assemble
 from torpor.kernel.frames import TEXT, frame
@@ -209,9 +209,25 @@ async def said(running: Running, request: bytes) -> bytes:
     return answer
 
 
+async def test_who_connects_too_often_is_told_before_the_upgrade(serve: Serve) -> None:
+    """429 with the fields of a limit, for the address that the proxy on this machine tells."""
+    running = await serve(chat_service(rules=[Limit(1, per=1000)], public=True))
+    here = {"x-forwarded-for": "203.0.113.7"}
+    async with connect(running.url("/chat/a"), additional_headers=here):
+        with pytest.raises(InvalidStatus) as caught:
+            await connect(running.url("/chat/a"), additional_headers=here)
+    answer = caught.value.response
+    assert answer.status_code == 429
+    assert answer.headers["retry-after"] == "1000"
+    assert answer.headers["ratelimit-policy"] == '"client";q=1;w=1000'
+    assert answer.headers["ratelimit"] == '"client";r=0;t=1000'
+    async with connect(running.url("/chat/a"), additional_headers={"x-forwarded-for": "203.0.113.8"}):
+        pass
+
+
 async def test_a_message_that_is_too_large_closes(serve: Serve) -> None:
     """1009, without having read all of it."""
-    running = await serve(chat_service(SocketLimits(message_size=1000)))
+    running = await serve(chat_service(rules=[BodyLimit(1000)], public=True))
     async with connect(running.url("/chat/a")) as client:
         await client.recv()
         await client.send("x" * 1001)

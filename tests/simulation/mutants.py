@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torpor.adapters.memory.broker import MemoryBroker
 from torpor.adapters.memory.store import MemoryLeases, MemoryOutbox, MemoryParking, MemoryStore, MemoryUnit
@@ -13,7 +13,7 @@ from torpor.features.relay import Relay
 from torpor.ports.outbox import LogEntry
 from torpor.ports.unit import Admission
 from torpor.runtime.host import Host
-from torpor.runtime.receiver import Verdict
+from torpor.runtime.receiver import Reception, Verdict
 from torpor.testing.simulation import Parts
 
 if TYPE_CHECKING:
@@ -76,8 +76,10 @@ class HastyTimerUnit(MemoryUnit):
 class ShuffledOutbox(MemoryOutbox):
     """An outbox that is read by something else than the order of commits."""
 
-    async def pending(self, limit: int, epoch: int | None = None) -> Sequence[LogEntry]:
-        entries = await super().pending(limit, epoch)
+    async def pending(
+        self, limit: int, epoch: int | None = None, past: Mapping[int, int] | None = None
+    ) -> Sequence[LogEntry]:
+        entries = await super().pending(limit, epoch, past)
         messages = [entry.message for entry in entries][::-1]
         return [LogEntry(e.shard, e.position, m) for e, m in zip(entries, messages, strict=True)]
 
@@ -85,8 +87,19 @@ class ShuffledOutbox(MemoryOutbox):
 class TalkativeOutbox(MemoryOutbox):
     """An outbox that is read by whoever asks."""
 
-    async def pending(self, limit: int, epoch: int | None = None) -> Sequence[LogEntry]:
-        return await super().pending(limit)
+    async def pending(
+        self, limit: int, epoch: int | None = None, past: Mapping[int, int] | None = None
+    ) -> Sequence[LogEntry]:
+        return await super().pending(limit, past=past)
+
+
+class GappyOutbox(MemoryOutbox):
+    """An outbox that, read ahead, begins a row too late."""
+
+    async def pending(
+        self, limit: int, epoch: int | None = None, past: Mapping[int, int] | None = None
+    ) -> Sequence[LogEntry]:
+        return (await super().pending(limit, epoch, past))[1 if past else 0 :]
 
 
 class UnfencedOutbox(TalkativeOutbox):
@@ -165,6 +178,20 @@ class CarelessRelay(Relay):
         return ()
 
 
+class HeedlessRelay(Relay):
+    """A relay that judges what it has read ahead by what was refused when it was read."""
+
+    _late: frozenset[str] = frozenset()
+
+    async def _publish(self, host: Host, entries: Sequence[LogEntry], epoch: int) -> None:
+        known = frozenset(self._held)
+        await super()._publish(host, entries, epoch)
+        refused = self._held - known
+        self._held = {*known, *self._late}
+        self._has_parked = bool(self._held)
+        self._late = frozenset(refused)
+
+
 class RepeatingRelay(Relay):
     """A relay that publishes everything many times."""
 
@@ -219,13 +246,22 @@ def hasty() -> Parts:
     return Parts(broker=broker)
 
 
-class HastyHost(Host):
-    """A host that says a push is done when it has come."""
+class HastyReception(Reception):
+    """A reception that says a push is done when it has come."""
 
     async def receive(self, handler: str, arrivals: Sequence[tuple[Message, str | None]]) -> Verdict:
         asyncio.ensure_future(super().receive(handler, arrivals))  # noqa: RUF006  # nobody waits for it: the fault
         await asyncio.sleep(0)
         return Verdict.DONE
+
+
+class HastyHost(Host):
+    """A host with such a reception."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if self.reception is not None:
+            self.reception = HastyReception(self.reception._rest)
 
 
 def answering_at_once() -> Parts:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation import mutants
-from torpor.testing.simulation import Parts, ledger, simulate
+from tests.simulation import passing_mutants as passers
+from torpor.testing.simulation import Parts, ledger, passing, simulate
 
 SEEDS = range(200)
 
@@ -22,6 +23,8 @@ SEEDS = range(200)
         pytest.param(mutants.relaying(mutants.BoldRelay), ledger.PUBLISHED, id="the cursor before the publish"),
         pytest.param(mutants.relaying(mutants.CarelessRelay), ledger.PUBLISHED, id="refused messages dropped"),
         pytest.param(mutants.storing(outbox=mutants.ShuffledOutbox), ledger.COMMIT_ORDER, id="an outbox out of order"),
+        pytest.param(mutants.storing(outbox=mutants.GappyOutbox), ledger.PUBLISHED, id="a gap in what is read ahead"),
+        pytest.param(mutants.relaying(mutants.HeedlessRelay), ledger.COMMIT_ORDER, id="read ahead of a refusal"),
         pytest.param(mutants.storing(outbox=mutants.RewindingOutbox), ledger.NEVER_BACK, id="a cursor that goes back"),
         pytest.param(mutants.storing(leases=mutants.BackwardLeases), ledger.NEVER_BACK, id="epochs that fall"),
         pytest.param(mutants.storing(outbox=mutants.UnfencedOutbox), ledger.FENCED, id="an epoch without a fence"),
@@ -30,6 +33,12 @@ SEEDS = range(200)
         pytest.param(
             mutants.storing(unit=mutants.JostlingUnit), ledger.PARKED_FIRST, id="nothing waits behind its key"
         ),
+        pytest.param(passers.exchanging(passers.RepeatingExchange), passing.ANSWERED_ONCE, id="a request sent twice"),
+        pytest.param(passers.exchanging(passers.HastyExchange), passing.ANSWERED_ONCE, id="answered before the commit"),
+        pytest.param(passers.exchanging(passers.EchoingExchange), passing.FLEETING, id="a fleeting event told twice"),
+        pytest.param(passers.exchanging(passers.TalkativeExchange), passing.FLEETING, id="told before the commit"),
+        pytest.param(passers.exchanging(passers.ForgetfulExchange), passing.NOTHING_LEFT, id="waiting is never over"),
+        pytest.param(passers.hosting(passers.PatientHost), ledger.NEVER_STUCK, id="no end of waiting"),
         pytest.param(mutants.without_redriver(), ledger.NEVER_STUCK, id="nobody redrives"),
     ],
 )

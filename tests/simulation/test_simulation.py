@@ -23,7 +23,7 @@ def test_no_seed_breaks_an_invariant(start: int) -> None:
 
 def test_the_seeds_meet_every_kind_of_fault() -> None:
     """Each fault that the simulation knows happens within a few seeds, so that a quiet suite is no empty one."""
-    seen = "\n".join(line for seed in range(60) for line in simulate(seed, is_traced=True).trace)
+    seen = "\n".join(line for seed in range(80) for line in simulate(seed, is_traced=True).trace)
     for event in (
         "CRASHES",
         "FREEZES",
@@ -44,6 +44,16 @@ def test_the_seeds_meet_every_kind_of_fault() -> None:
         "an old epoch is fenced off",
         "never hears of",
         "redrives [",
+        "a request is lost on the way",
+        "an answer is lost on the way",
+        "fleeting events are lost on the way",
+        "is sent what it never hears",
+        "q0/0: answered",
+        ": failed",
+        ": nobody",
+        ": unavailable",
+        ": unknown",
+        ": gone",
     ):
         assert event in seen, event
 

@@ -7,10 +7,15 @@ import msgspec
 
 from torpor import (
     Ask,
+    Cursor,
     Depends,
     Event,
     Idempotent,
+    Keyset,
+    Match,
     Message,
+    MustMatch,
+    Page,
     Park,
     PayloadCodec,
     Raw,
@@ -21,6 +26,7 @@ from torpor import (
     StepKey,
     Transactions,
     Tx,
+    Versioned,
     event,
     new_id,
 )
@@ -117,6 +123,23 @@ async def show(id: str, transactions: Transactions) -> str:
 async def make(id: str, tx: Tx, step_key: StepKey) -> str:
     assert_type(step_key("x"), str)
     return id
+
+
+BY_ID = Keyset({"-id": str}, limit=10, most=50)
+
+
+@router.get("/list")
+async def browse(cursor: Annotated[Cursor, BY_ID], match: Match, tx: Tx) -> Page[Placed]:
+    rows = await cursor.fetch(tx, "SELECT id FROM placed")
+    assert_type(rows, list[dict[str, Any]])
+    assert_type(cursor.page(rows), Page[dict[str, Any]])
+    assert_type(cursor.page(rows, Placed.model_validate).items, list[Placed])
+    assert_type(cursor.page(rows).next, str | None)
+    match.require("1")
+    return cursor.page(rows, Placed.model_validate)
+
+
+versioned = Router(rules=[Versioned("2026-01-31", default=True), MustMatch()])
 
 
 def test_decorators_keep_the_type_of_a_handler() -> None:

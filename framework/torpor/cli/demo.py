@@ -274,13 +274,13 @@ def await_ends(watcher: Watcher) -> None:
 def listed(shop: Shop, customer_id: str) -> list[dict[str, Any]]:
     """All the orders of a customer, as the shop knows them."""
     orders: list[dict[str, Any]] = []
-    after = ""
+    place = ""
     while True:
-        page = shop.insist("GET", f"/orders?customer_id={customer_id}&limit={_PAGE}{after}")
-        orders += page
-        if len(page) < _PAGE:
+        page = shop.insist("GET", f"/orders?customer_id={customer_id}&limit={_PAGE}{place}")
+        orders += page["items"]
+        if page["next"] is None:
             return orders
-        after = f"&after={page[-1]['id']}"
+        place = f"&cursor={page['next']}"
 
 
 def unbalanced(shop: Shop, cast: Cast) -> list[str]:

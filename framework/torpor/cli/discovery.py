@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torpor.kernel.errors import ConfigurationError, TorporError, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from types import ModuleType
 
     from torpor.runtime.service import Service
@@ -28,9 +28,9 @@ class Target:
 
     __slots__ = ("file", "module", "root", "service")
 
-    def __init__(self, module: str, root: Path, *, file: Path | None = None, service: str | None = None) -> None:
+    def __init__(self, module: str, root: str | Path, *, file: Path | None = None, service: str | None = None) -> None:
         self.module = module
-        self.root = root
+        self.root = str(root)
         self.file = file
         self.service = service
 
@@ -40,6 +40,8 @@ class Target:
 
 def find(words: Sequence[str], *, app_dir: Path | None = None) -> list[Target]:
     """The targets that paths and MODULE:SERVICE words name. Every word that names none is told."""
+    from pathlib import Path  # late: whoever runs a MODULE:SERVICE needs none
+
     targets: list[Target] = []
     problems: list[str] = []
     for word in words:
@@ -54,6 +56,8 @@ def find(words: Sequence[str], *, app_dir: Path | None = None) -> list[Target]:
 
 def find_paths(words: Sequence[str]) -> list[Target]:
     """The targets in folders and files alone."""
+    from pathlib import Path
+
     problems = [f"{word!r} is no folder or file.{_near(Path(word))}" for word in words if not Path(word).exists()]
     if problems:
         raise ConfigurationError(problems)
@@ -75,6 +79,8 @@ def load(targets: Sequence[Target]) -> list[Service]:
 
 
 def _found(word: str, app_dir: Path) -> list[Target]:
+    from pathlib import Path
+
     path = Path(word)
     if path.exists():
         return _in_path(path.resolve(), word)
@@ -84,14 +90,14 @@ def _found(word: str, app_dir: Path) -> list[Target]:
     return [parse(word, app_dir)]
 
 
-def parse(word: str, app_dir: Path) -> Target:
+def parse(word: str, app_dir: str | Path) -> Target:
     """The target of a MODULE:SERVICE word."""
     module, _, name = word.partition(":")
     if not name.isidentifier() or not all(part.isidentifier() for part in module.split(".")):
         raise ConfigurationError(
             [f"{word!r} is not MODULE:SERVICE. Give a module and the variable in it, such as orders.service:orders."]
         )
-    return Target(module, app_dir.resolve(), service=name)
+    return Target(module, os.path.realpath(app_dir), service=name)
 
 
 def _in_path(path: Path, word: str) -> list[Target]:
@@ -142,9 +148,8 @@ def _loaded(target: Target) -> list[Service]:
 
 
 def _imported(target: Target) -> ModuleType:
-    root = str(target.root)
-    if root not in sys.path:
-        sys.path.insert(0, root)
+    if target.root not in sys.path:
+        sys.path.insert(0, target.root)
     importlib.invalidate_caches()
     try:
         module = importlib.import_module(target.module)
@@ -154,7 +159,7 @@ def _imported(target: Target) -> ModuleType:
         raise ConfigurationError([_missing(error, target)]) from error
     except (Exception, SystemExit) as error:  # the user's module may raise anything, and all of it is told
         raise ConfigurationError([f"{target.module} cannot be imported:\n{_indented(error)}"]) from error
-    if target.file is not None and Path(module.__file__ or "").resolve() != target.file:
+    if target.file is not None and os.path.realpath(module.__file__ or "") != str(target.file):
         raise ConfigurationError([_taken(target, module.__file__)])
     return module
 
@@ -167,7 +172,7 @@ def _missing(error: ModuleNotFoundError, target: Target) -> str:
     if target.file is not None:
         return _taken(target, getattr(sys.modules.get(target.module.partition(".")[0]), "__file__", None))
     parent, _, last = name.rpartition(".")
-    known = _modules_in(target.root.joinpath(*parent.split(".")) if parent else target.root)
+    known = _modules_in(target.root, *parent.split("."))
     return (
         f"There is no module {name!r} in {target.root} or installed.{did_you_mean(last, known)} "
         "Run from the folder that holds it, or name that folder with --app-dir."
@@ -229,7 +234,10 @@ def _near(path: Path) -> str:
     return did_you_mean(path.name, [entry.name for entry in parent.iterdir()]) if parent.is_dir() else ""
 
 
-def _modules_in(folder: Path) -> list[str]:
+def _modules_in(root: str, *names: str) -> list[str]:
+    from pathlib import Path
+
+    folder = Path(root, *names)
     if not folder.is_dir():
         return []
     packages = [entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name.isidentifier()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -39,7 +38,8 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         line.update({name: value for name, value in vars(record).items() if name not in _STANDARD})
-        return json.dumps(line, default=str, ensure_ascii=False)
+        members = ", ".join(f"{_as_json(name)}: {_as_json(value)}" for name, value in line.items())
+        return f"{{{members}}}"
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -71,6 +71,16 @@ class ConsoleFormatter(logging.Formatter):
 
     def _colour_of(self, service: str) -> str:
         return self._colours.setdefault(service, _SERVICES[len(self._colours) % len(_SERVICES)])
+
+
+def _as_json(value: Any) -> str:
+    """A value as JSON. Plain text needs no more than quotes: what a service says while it wakes is that, and the rest
+    costs the import of json."""
+    if isinstance(value, str) and value.isprintable() and '"' not in value and "\\" not in value:
+        return f'"{value}"'
+    from json import dumps
+
+    return dumps(value, default=str, ensure_ascii=False)
 
 
 def service_of(record: logging.LogRecord) -> str | None:

@@ -4,7 +4,6 @@ or reloaded."""
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torpor.kernel.errors import TorporError
@@ -29,7 +28,7 @@ class Options:
         self, services: Sequence[str], *, app_dir: str | None = None, host: str | None = None, port: str | None = None
     ) -> None:
         self.services = list(services)
-        self.app_dir = Path(app_dir or "")
+        self.app_dir = app_dir or ""
         self.host = host
         self.port = None if port is None else int(port)
 
@@ -126,7 +125,7 @@ def _parser(command: str, description: str) -> argparse.ArgumentParser:
         "TORPOR_LOG_FORMAT.",
     )
     made.add_argument("services", nargs="+", metavar="MODULE:SERVICE", help="such as orders.service:orders")
-    made.add_argument("--app-dir", type=Path, default=Path(), help="where the modules are (the working directory)")
+    made.add_argument("--app-dir", default="", help="where the modules are (the working directory)")
     made.add_argument("--host", help="the address to listen on (TORPOR_HTTP_HOST, or 127.0.0.1)")
     made.add_argument("--port", type=int, help="the port to listen on (TORPOR_HTTP_PORT, or 8000)")
     return made

@@ -45,6 +45,10 @@ def serve_in_development(
 
     `announce` is called once they are, with the port.
     """
+    if has_routes(deployment):
+        from torpor.adapters.http.app import open_to_developers
+
+        open_to_developers(deployment.app)
     serving = _Serving(deployment, settings, listener=listener, announce=announce)
     _run(deployment, serving.run([signal.SIGTERM], is_migrating=True))
     return serving.was_ready
@@ -101,9 +105,10 @@ class _Serving:
 
             return HttpServer(self.deployment.app, *address, listener=listener, sockets=self.deployment.sockets)
         from torpor.adapters.http.lean import LeanServer
-        from torpor.assembly import answerer_of
+        from torpor.assembly import answerers_of
 
-        return LeanServer(answerer_of(self.deployment), *address, body_limit=settings.body_limit, listener=listener)
+        answer, take = answerers_of(self.deployment)
+        return LeanServer(answer, *address, body_limit=settings.body_limit, listener=listener, take=take)
 
     async def _until_stopped(self, server: HttpServer | LeanServer) -> None:
         watching = asyncio.create_task(self._watch(server))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from torpor.contract.payload import VERSION, content_type_of
@@ -11,7 +12,7 @@ from torpor.kernel.media import JSON, OCTETS, is_json, media_of
 from torpor.kernel.message import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torpor.ports.payload import PayloadCodec
 
@@ -53,6 +54,25 @@ def decode(cls: type[C], message: Message) -> C:
         if not _is_of_pydantic(error):
             raise
         raise DecodeError(f"{cls.__name__} does not fit: {_told(error)}") from error
+
+
+def decoder_of(cls: type[C]) -> Callable[[Message], C]:
+    """`decode` of one class, which takes a shorter way for a message that needs nothing else."""
+    declared: Any = cls
+    expected = declared.__torpor_type__
+
+    def decode_plain(message: Message) -> C:
+        attributes = message.attributes
+        if message.type == expected and VERSION not in attributes and attributes.get("datacontenttype", JSON) == JSON:
+            try:
+                plain: C = declared.__pydantic_validator__.validate_json(message.data)
+            except ValueError:
+                pass  # what is wrong is told the long way
+            else:
+                return plain
+        return decode(cls, message)
+
+    return decode_plain if declared.__torpor_is_plain__ else partial(decode, cls)
 
 
 def topic_of(cls: type[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from torpor.kernel.errors import BrokerUnavailable, LeaseLost, StoreUnavailable
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 PARKED_AS = "outbox"  # the binding under which a message that the broker refuses is parked
 _BEHIND = "waits behind its key"
 _BATCH = 500
-_LARGEST_BATCH = 2_000  # of a backlog of small messages: each batch costs a commit
+_GROWTH = 4  # how much larger a batch is in a backlog of small messages: each batch costs a commit
 _SMALL = 1_000  # bytes of a small message
 _DUE = 1_000
 _ALL = 100_000
@@ -32,14 +33,16 @@ class Relay:
     """Reads past its cursors, publishes in batches, and moves the cursors under its epoch.
 
     The process that commits wakes it; polling finds what another process has committed. A message that the broker
-    refuses is parked, and what follows on its key waits behind it.
+    refuses is parked, and what follows on its key waits behind it. In a backlog the next batch is read while one is on
+    its way, and published once the cursors have moved past that one: then no other epoch has come between.
     """
 
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
         self.lease.join()
+        self.batch = _BATCH  # how many rows to read at a time; more in a backlog of small ones
         self._rounds = Rounds("relay")
-        self._batch = _BATCH
+        self._is_behind = False
         self._epoch = 0  # of what is known of the parked
         self._has_parked = False
         self._held: set[str] = set()
@@ -83,21 +86,27 @@ class Relay:
 
     async def _publish_all(self, host: Host) -> float:
         epoch = None
+        ahead: Sequence[LogEntry] = ()
         try:
             while (epoch := await self.lease.hold(host)) is not None:
                 if epoch != self._epoch:
                     await self._learn(host, epoch)
+                    ahead = ()
                 if self._has_parked:
                     await self._take_back(host)
-                entries = await host.store.outbox.pending(self._batch, epoch)
+                    ahead = ()
+                entries = ahead or await host.store.outbox.pending(self._limit, epoch)
                 if not entries:
                     break
-                await self._publish(host, entries, epoch)
-                self._batch = _next_batch(entries)
+                ahead = await self._publish_and_read(host, entries, epoch)
         except LeaseLost:
             self.lease.lose(epoch or 0)
             self._rounds.wake()
         return POLL_SECONDS
+
+    @property
+    def _limit(self) -> int:
+        return self.batch * _GROWTH if self._is_behind else self.batch
 
     async def _learn(self, host: Host, epoch: int) -> None:
         """Reads what another relay has parked."""
@@ -106,16 +115,32 @@ class Relay:
         self._has_parked = bool(parked)
         self._epoch = epoch
 
+    async def _publish_and_read(self, host: Host, entries: Sequence[LogEntry], epoch: int) -> Sequence[LogEntry]:
+        """Publishes a batch. Returns the next one, read meanwhile, in a backlog: of small messages, so that not much is
+        held at a time."""
+        self._is_behind = len(entries) >= self.batch and _size(entries) <= len(entries) * _SMALL
+        if not self._is_behind or self._has_parked:
+            await self._publish(host, entries, epoch)
+            return ()
+        reading = asyncio.create_task(host.store.outbox.pending(self._limit, epoch, _last(entries)))
+        try:
+            await self._publish(host, entries, epoch)
+            return await reading
+        finally:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
     async def _publish(self, host: Host, entries: Sequence[LogEntry], epoch: int) -> None:
-        messages = [entry.message for entry in entries if not entry.is_left_out]
-        free = [message for message in messages if message.key not in self._held]
-        behind = [message for message in messages if message.key in self._held]
+        free = [entry.message for entry in entries if not entry.is_left_out]
+        behind: Sequence[Message] = ()
+        if self._held:
+            behind = [message for message in free if message.key in self._held]
+            free = [message for message in free if message.key not in self._held]
         refusals = await host.broker.publish(free)
         refused = [(free[index], str(refusals[index])) for index in sorted(refusals)]
         parked = self._set_aside(host, refused, behind) if refused or behind else ()
-        positions = {entry.shard: entry.position for entry in entries}
         self._epoch = 0  # should it be unknown what of this is in the tables, they are read again
-        await host.store.outbox.advance(positions, epoch, parked)
+        await host.store.outbox.advance(_last(entries), epoch, parked)
         self._epoch = epoch
         host.metrics.published += len(free) - len(refusals)
         host.metrics.refused += len(refusals)
@@ -157,10 +182,14 @@ class Relay:
             self._held.discard(key)
 
 
-def _next_batch(entries: Sequence[LogEntry]) -> int:
-    """How many to read next: many after a full batch of small ones, so that no batch is large in bytes."""
-    size = sum(len(entry.message.data) for entry in entries)
-    return _LARGEST_BATCH if len(entries) >= _BATCH and size <= len(entries) * _SMALL else _BATCH
+def _last(entries: Sequence[LogEntry]) -> dict[int, int]:
+    """The last position of each shard."""
+    return {entry.shard: entry.position for entry in entries}
+
+
+def _size(entries: Sequence[LogEntry]) -> int:
+    """The bytes of data."""
+    return sum([len(entry.message.data) for entry in entries])
 
 
 def _is_ours(row: ParkedMessage) -> bool:

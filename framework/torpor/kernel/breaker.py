@@ -75,7 +75,7 @@ class Circuit:
     def succeed(self, permit: Permit, calls: int) -> None:
         """Counts calls that have all succeeded while it was closed, as `settle` would one by one."""
         if permit is self._permit:
-            self._results.extend([False] * min(calls, self._results.maxlen or 0))
+            self._results.extend((False,) if calls == 1 else [False] * min(calls, self._results.maxlen or 0))
 
     def seconds_left(self, now: float) -> float:
         """How long calls are still refused."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torpor.kernel.message import Message
 
 
@@ -18,3 +20,8 @@ def slot_of(message: Message, slots: int) -> int:
 def slot_of_text(text: str, slots: int) -> int:
     """The lane or shard of a key or an id."""
     return crc32(text.encode("utf-8", "surrogatepass")) % slots
+
+
+def slots_of(texts: Iterable[str], slots: int) -> list[int]:
+    """The lanes or shards of keys and ids."""
+    return [crc32(text.encode("utf-8", "surrogatepass")) % slots for text in texts]

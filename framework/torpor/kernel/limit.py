@@ -26,12 +26,23 @@ class Limit:
 
     `by` says who is counted for himself: each `client` (its address), each `caller` (whom `auth=` has let in),
     `everyone` together, or each value of a header: `header:x-tenant`. The routes below a limit share it: those of a
-    service count together. Each process counts for itself.
+    service count together. Each process counts for itself, unless it is `shared`: then all replicas of the service
+    count together, where `TORPOR_SHARED` says. While that cannot be reached each counts for itself again; or, with
+    `strict`, requests are answered 503.
     """
 
-    __slots__ = ("burst", "by", "per", "rate")
+    __slots__ = ("burst", "by", "per", "rate", "shared", "strict")
 
-    def __init__(self, rate: int, *, per: float = 1.0, burst: int | None = None, by: str = CLIENT) -> None:
+    def __init__(
+        self,
+        rate: int,
+        *,
+        per: float = 1.0,
+        burst: int | None = None,
+        by: str = CLIENT,
+        shared: bool = False,
+        strict: bool = False,
+    ) -> None:
         problems = []
         if rate < 1 or (burst is not None and burst < 1):
             problems.append(f"Limit({rate}, burst={burst}) lets nobody in. Expected 1 or more.")
@@ -39,8 +50,12 @@ class Limit:
             problems.append(f"Limit(per={per}): expected seconds above 0.")
         if by not in {CLIENT, CALLER, EVERYONE} and not _HEADER.fullmatch(by):
             problems.append(f"Limit(by={by!r}): expected client, caller, everyone or header:<name>.")
+        if strict and not shared:
+            problems.append("Limit(strict=True) is for one that is shared. Give it shared=True, or drop it.")
         if problems:
             raise ConfigurationError(problems)
+        self.shared = shared
+        self.strict = strict
         self.rate = rate
         self.per = per
         self.burst = rate if burst is None else burst
@@ -53,7 +68,8 @@ class Limit:
         return found[1].lower() if found else None
 
     def __repr__(self) -> str:
-        return f"Limit({self.rate}, per={self.per:g}, burst={self.burst}, by={self.by!r})"
+        shared = ", shared=True" * self.shared + ", strict=True" * self.strict
+        return f"Limit({self.rate}, per={self.per:g}, burst={self.burst}, by={self.by!r}{shared})"
 
 
 class BodyLimit:
@@ -76,37 +92,49 @@ class BodyLimit:
         return f"BodyLimit({self.size})"
 
 
+class Drawing:
+    """How a bucket of a `Limit` is drawn from. It is told by one number: the moment at which it will be full again."""
+
+    __slots__ = ("interval", "span")
+
+    def __init__(self, limit: Limit) -> None:
+        self.interval = limit.per / limit.rate
+        self.span = self.interval * limit.burst  # from empty to full
+
+    def draw(self, full_at: float, now: float) -> tuple[float, float]:
+        """Takes a token: returns when the bucket will be full then, and how many are left, or, below 0, the seconds
+        until there is one again."""
+        if full_at < now:
+            full_at = now
+        elif full_at > now + self.span:  # the clock has been set back
+            full_at = now + self.span
+        after = full_at + self.interval
+        missing = after - now - self.span
+        if missing > _SLACK:
+            return full_at, -missing
+        return after, max(0.0, -missing) / self.interval
+
+
 class Buckets:
     """The buckets of one `Limit`. Each is full at first, loses a token to each request, and regains them with time.
 
-    Of a bucket only the moment is kept at which it will be full again. At most `KNOWN_AT_ONCE` are kept, and the one
-    that has not been asked for the longest gives way: it is the fullest, or nearly.
+    At most `KNOWN_AT_ONCE` are kept, and the one that has not been asked for the longest gives way: it is the fullest,
+    or nearly.
     """
 
-    __slots__ = ("_full_at", "_interval", "_most", "_span")
+    __slots__ = ("_drawing", "_full_at", "_most")
 
     def __init__(self, limit: Limit, *, most: int = KNOWN_AT_ONCE) -> None:
-        self._interval = limit.per / limit.rate
-        self._span = self._interval * limit.burst
+        self._drawing = Drawing(limit)
         self._most = most
         self._full_at: dict[str, float] = {}
 
     def take(self, whose: str, now: float) -> float:
         """Takes a token: returns how many are left, or, below 0, the seconds until there is one again."""
-        full_at = self._full_at.pop(whose, now)
-        if full_at < now:
-            full_at = now
-        elif full_at > now + self._span:  # the clock has been set back
-            full_at = now + self._span
-        after = full_at + self._interval
-        missing = after - now - self._span
-        if missing > _SLACK:
-            self._full_at[whose] = full_at
-            return -missing
-        self._full_at[whose] = after
+        self._full_at[whose], left = self._drawing.draw(self._full_at.pop(whose, now), now)
         if len(self._full_at) > self._most:
             del self._full_at[next(iter(self._full_at))]
-        return max(0.0, -missing) / self._interval
+        return left
 
     def __len__(self) -> int:
         return len(self._full_at)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from torpor.kernel.keys import slot_of, slot_of_text
+from torpor.kernel.keys import slot_of, slot_of_text, slots_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torpor.kernel.message import Message
 
 _ALL = "*"  # the one queue of a binding in strict order
@@ -46,6 +48,13 @@ class Order(Enum):
         if self is Order.KEY:
             return slot_of(message, lanes)
         return slot_of_text(message.id, lanes) if self is Order.NONE else 0
+
+    def lanes_of(self, messages: Sequence[Message], lanes: int) -> list[int]:
+        """The lane of each message."""
+        if self is Order.STRICT:
+            return [0] * len(messages)
+        by_id = self is Order.NONE
+        return slots_of([m.id if by_id or m.key is None else m.key for m in messages], lanes)
 
     def __repr__(self) -> str:
         return f"Order.{self.name}"

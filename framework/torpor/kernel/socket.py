@@ -4,46 +4,40 @@ from __future__ import annotations
 
 from torpor.kernel.errors import ConfigurationError
 
-ANY = "*"
+MESSAGE_SIZE = 65_536  # bytes, unless a BodyLimit says another
 
 
 class SocketLimits:
     """What each connection of a socket may cost. Whoever goes beyond it is closed, and the others do not notice.
 
     ```python
-    @orders.socket("/chat", limits=SocketLimits(message_size=4096, rate=10))
+    @orders.socket("/chat", limits=SocketLimits(rate=10, burst=20))
     async def talk(message: str) -> str:
         return message
     ```
 
-    A message of more than `message_size` bytes closes with 1009; more than `rate` messages a second, beyond a `burst`,
-    with 1008. A client for which more than `buffer` bytes wait is too slow, and is closed with 1013. Whoever was
-    silent for `heartbeat` seconds is pinged, and dropped when that brings no answer in as many. A process takes so many
-    `connections`, and answers the others 503.
+    More than `rate` messages a second, beyond a `burst`, close with 1008. A client for which more than `buffer` bytes
+    wait is too slow, and is closed with 1013. Whoever was silent for `heartbeat` seconds is pinged, and dropped when
+    that brings no answer in as many. A process takes so many `connections`, and answers the others 503.
     """
 
-    __slots__ = ("buffer", "burst", "connections", "heartbeat", "message_size", "rate")
+    __slots__ = ("buffer", "burst", "connections", "heartbeat", "rate")
 
     def __init__(
         self,
         *,
-        message_size: int = 65_536,
         rate: float = 50.0,
         burst: int = 100,
         buffer: int = 262_144,
         heartbeat: float = 20.0,
         connections: int = 20_000,
     ) -> None:
-        given = {
-            "message_size": message_size, "rate": rate, "burst": burst, "buffer": buffer,
-            "heartbeat": heartbeat, "connections": connections,
-        }  # fmt: skip
+        given = {"rate": rate, "burst": burst, "buffer": buffer, "heartbeat": heartbeat, "connections": connections}
         problems = [
             f"SocketLimits({name}={value}): expected more than 0." for name, value in given.items() if value <= 0
         ]
         if problems:
             raise ConfigurationError(problems)
-        self.message_size = message_size
         self.rate = rate
         self.burst = burst
         self.buffer = buffer

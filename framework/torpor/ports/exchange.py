@@ -36,7 +36,10 @@ class Heard:
 
 
 class Listening(Protocol):
-    """A group's ear on a topic. It moves to the next connection when one is lost."""
+    """A group's ear on a topic. It moves to the next connection when one is lost. `trouble` tells why it hears nothing
+    for good, what to do included, and is None while it may hear."""
+
+    trouble: str | None
 
     async def stop(self) -> None:
         """Hears no more; what the broker had sent until then has been handed out. Repeatable, raises nothing."""

@@ -46,9 +46,12 @@ class LogState:
 class OutboxLog(Protocol):
     """The committed messages, append-only. No row is seen before one of its shard with a lower position."""
 
-    async def pending(self, limit: int, epoch: int | None = None) -> Sequence[LogEntry]:
-        """Rows past the relay's cursors, in order of position within each shard. Raises LeaseLost when an epoch is
-        given and the keeper's is another: a relay that was frozen does not know which keys are held by now."""
+    async def pending(
+        self, limit: int, epoch: int | None = None, past: Mapping[int, int] | None = None
+    ) -> Sequence[LogEntry]:
+        """Rows past the relay's cursors, in order of position within each shard, and past those (shard to position)
+        that are on their way already. Raises LeaseLost when an epoch is given and the keeper's is another: a relay
+        that was frozen does not know which keys are held by now."""
         ...
 
     async def advance(self, positions: Mapping[int, int], epoch: int, parked: Sequence[ParkedMessage] = ()) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from torpor.contract.codec import decode
+from torpor.contract.codec import decode, decoder_of
 from torpor.kernel.errors import BrokerUnavailable, ConfigurationError, DecodeError, StoreUnavailable
 from torpor.kernel.message import ParkedMessage, shown
 from torpor.kernel.outcome import Failed, Park
@@ -14,7 +14,7 @@ from torpor.runtime.publishing import flattened
 from torpor.runtime.tx import Tx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from typing import Any
 
     from torpor.contract.event import Contract
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torpor.runtime.plan import Handled
     from torpor.runtime.policies import Policies
 
+    Hand = Callable[[Any], Awaitable[Any]]
     Ready = dict[int, tuple[Contract, Delivery]]  # the events of a batch, by their identity
 
 _LONGEST_REASON = 2000
@@ -80,13 +81,14 @@ class Work:
 class Attempts:
     """Hands the deliveries of a unit to one binding's handler."""
 
-    __slots__ = ("_context", "_is_apart", "_log", "_metrics", "_only", "_work")
+    __slots__ = ("_context", "_hand", "_is_apart", "_log", "_metrics", "_read", "_work")
 
     def __init__(self, work: Work, context: Context) -> None:
         self._work = work
         self._context = context
         self._is_apart = work.is_apart
-        self._only = work.handled.call.only_payload
+        self._hand = None if work.is_batch else _handing(work.handled)
+        self._read = None if work.contract is None else decoder_of(work.contract)
         self._log = logging.getLogger(f"torpor.{work.handled.service}")
         self._metrics = context.metrics.of(work.handled.name)
 
@@ -105,6 +107,9 @@ class Attempts:
 
     async def again(self, unit: Unit, delivery: Delivery, effects: Effects) -> None:
         """Handles a delivery again and again by its policy, with a way back, and parks it when that fails."""
+        if self.is_straight:
+            await self.straight(unit, (delivery,), effects)
+            return
         if not self._is_apart:
             await unit.savepoint()
         while True:
@@ -115,10 +120,37 @@ class Attempts:
             except Exception as error:  # noqa: BLE001  # whatever a handler raises is judged by its policy
                 if not self._is_apart:
                     await unit.rollback_to_savepoint()
-                if self.may_retry(delivery, error):
+                if not self._gives_up(delivery, error, effects):
                     continue
-                self.park(delivery, reason_of(error), effects)
             return
+
+    @property
+    def is_straight(self) -> bool:
+        """Whether the handler asks for its event, and for nothing else."""
+        return self._hand is not None
+
+    async def straight(self, unit: Unit, batch: Sequence[Delivery], effects: Effects) -> int:
+        """As `again` for each of a batch, up to the first that is set aside or has a fault; returns how many were
+        handled or set aside. For a handler that asks for its event alone: there is no call here but its own."""
+        hand, read, many = self._hand, self._read, 0
+        if hand is None or read is None:
+            return 0
+        while many < len(batch) and (delivery := batch[many]).fault is None:
+            try:
+                result = await hand(read(delivery.message))
+                if result is not None:
+                    await self._gather(self._tx(unit, delivery.message, effects), result, effects)
+            except (StoreUnavailable, BrokerUnavailable):
+                raise
+            except Exception as error:  # noqa: BLE001  # whatever a handler raises is judged by its policy
+                if self._gives_up(delivery, error, effects):
+                    effects.done += many
+                    return many + 1
+            else:
+                delivery.outcome = "succeeded"
+                many += 1
+        effects.done += many
+        return many
 
     def read(self, delivery: Delivery, effects: Effects, ready: Ready) -> None:
         """Adds a delivery's event to those of a batch; parks one that cannot be read."""
@@ -158,6 +190,13 @@ class Attempts:
         self._metrics.failed += 1
         return not isinstance(error, _FINAL) and self._work.retry.allows(error, delivery.attempts)
 
+    def _gives_up(self, delivery: Delivery, error: Exception, effects: Effects) -> bool:
+        """Counts a failure, and sets the delivery aside unless the policy allows another attempt at once."""
+        if self.may_retry(delivery, error):
+            return False
+        self.park(delivery, reason_of(error), effects)
+        return True
+
     def park(self, delivery: Delivery, reason: str, effects: Effects) -> None:
         """Sets a delivery aside: until its next attempt, or for an operator."""
         error, due_at = delivery.error, None
@@ -193,14 +232,9 @@ class Attempts:
 
     async def _handle(self, unit: Unit, delivery: Delivery, effects: Effects) -> None:
         """Calls the handler for one delivery. Raises what it raised."""
-        work, message = self._work, delivery.message
-        payload = None if work.contract is None else decode(work.contract, message)
-        if self._only is not None:
-            result = await work.handled.function(**{self._only: payload})
-            if result is not None:
-                await self._gather(self._tx(unit, message, effects), result, effects)
-        else:
-            await self._call(unit, message, payload, effects)
+        message = delivery.message
+        payload = None if self._read is None else self._read(message)
+        await self._call(unit, message, payload, effects)
         delivery.outcome = "succeeded"
         effects.done += 1
 
@@ -229,6 +263,7 @@ class Attempts:
         effects.published += tx.published
         effects.fleeting += tx.fleeting
         effects.timers += tx.timers
+        effects.forgotten |= tx.forgotten
 
     def _check_order(self, failed: Sequence[Delivery], done: Iterable[Delivery]) -> None:
         """Raises Overtaken unless nothing was handled behind a failed delivery of its queue."""
@@ -252,6 +287,18 @@ class Attempts:
         effects.parked.append(row)
         if row.queue is not None:
             effects.held.add(row.queue)
+
+
+def _handing(handled: Handled) -> Hand | None:
+    """How to call a handler that asks for its event and for nothing else. By place, if that can be: it costs half of a
+    call by name."""
+    name, function = handled.call.only_payload, handled.function
+    if name is None:
+        return None
+    code = getattr(function, "__code__", None)
+    if code is not None and code.co_argcount and code.co_varnames[0] == name:
+        return function
+    return lambda event: function(**{name: event})
 
 
 def reason_of(error: Exception) -> str:

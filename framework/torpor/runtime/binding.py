@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from torpor.contract.checks import problems_of
 from torpor.contract.codec import topic_of
-from torpor.kernel.auth import Auth
 from torpor.kernel.errors import ConfigurationError, did_you_mean
 from torpor.runtime.injection import Inspector, location_of
 from torpor.runtime.plan import (
@@ -37,8 +36,11 @@ from torpor.runtime.router import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import TypeGuard
 
     from torpor.contract.event import Contract
+    from torpor.kernel.auth import Auth
+    from torpor.kernel.versioned import Versioned
     from torpor.runtime.injection import Call
     from torpor.runtime.plan import Binding
     from torpor.runtime.service import Service
@@ -63,6 +65,7 @@ class _Binder:
         self.lifespans: list[Callable[[], Any]] = [f for router, *_ in _routers(service) for f in router.lifespans]
         self.inspector = Inspector(self.lifespans, self.problems)
         self._taken: dict[tuple[str, ...], Handled] = {}
+        self._versions: list[tuple[str, str, Versioned | None]] = []
 
     def bind(self) -> Plan:
         if not _NAME.fullmatch(self.service.name):
@@ -89,6 +92,7 @@ class _Binder:
                     f"Handler {handled.name!r} ({handled.location}) asks for Sockets, and {self.service.name!r} takes "
                     "no WebSockets. Declare one with .socket(path)."
                 )
+        self._check_versions()
         if self.problems:
             raise ConfigurationError(self.problems)
         return Plan(self.service, self.bindings, lifespans=self.lifespans)
@@ -167,25 +171,36 @@ class _Binder:
     def _bind_route(
         self, declaration: Declaration, source: OnRoute, prefix: str, tags: tuple[str, ...], access: Access
     ) -> None:
+        from torpor.kernel.versioned import Versioned, shape_of  # late: events alone need nothing of it
+        from torpor.runtime.asked import asked_problems
+
         path = prefix + source.path
         call = self.inspector.inspect(declaration.function, is_route=True)
         handled = self._handled(declaration, call, returns_events=False)
-        if not path.startswith("/"):
-            self._tell(declaration, f"has the path {path!r}. A path starts with '/'.")
-        if path.startswith("/-/"):
-            self._tell(declaration, f"has the path {path!r}. Paths under /-/ are Torpor's own; choose another.")
-        parameters = {parameter.name for parameter in call.foreign}
-        for name in _IN_PATH.findall(path):
-            if name not in parameters:
-                hint = did_you_mean(name, parameters)
-                self._tell(declaration, f"has {{{name}}} in its path, and no parameter of that name.{hint}")
+        self._check_path(declaration, path, call)
         self._check_idempotency(declaration, source, call)
+        below = self._access(declaration, source, call, access)
+        for problem in asked_problems(call, source.method, below.rules):
+            self._tell(declaration, problem)
+        if below.rules is not None:
+            for problem in below.rules.problems_of_cached(
+                source.method,
+                path,
+                own=source.options.get("rules", ()),
+                has_auth=below.auth is not None,
+                asks_caller=call.caller is not None,
+            ):
+                self._tell(declaration, problem)
         known = RouteOptions.__annotations__
         for option in source.options.keys() - known.keys():
             self._tell(declaration, f"has an unknown option {option!r}.{did_you_mean(option, known)}")
-        self._take(
-            handled, ("route", source.method, path), f"answers {source.method} {path} twice", "Remove one.",
-        )  # fmt: skip
+        version = None if below.rules is None else below.rules.of(Versioned)
+        self._versions.append(
+            (f"Handler {handled.name!r} ({handled.location})", f"{source.method} {shape_of(path)}", version)
+        )
+        if version is None:
+            what = f"answers {source.method} {path} twice"
+            self._take(handled, ("route", source.method, path), what, "Remove one.")
         options: dict[str, Any] = {k: v for k, v in source.options.items() if k not in _OWN_OPTIONS}
         options["tags"] = [*tags, *source.options.get("tags", ())]
         self.bindings.append(
@@ -195,7 +210,7 @@ class _Binder:
                 path=path,
                 options=options,
                 idempotency=source.options.get("idempotency"),
-                access=self._access(declaration, source, call, access),
+                access=below,
             )
         )
 
@@ -203,9 +218,11 @@ class _Binder:
         from torpor.runtime.socketing import socket_binding
 
         path, options = prefix + source.path, source.options
-        said = OnRoute("GET", path, _access_of(options))
+        said, unruled = OnRoute("GET", path, _access_of(options)), OnRoute("GET", path, _access_of(options))
+        said.options["rules"] = options.get("rules", ())
         handled: list[Handled | None] = []
         found: list[Access] = []
+        around = Access(access.auth, is_public=access.is_public)  # rules are the socket's, and told of once
         for function in (declaration.function, options.get("connect"), options.get("disconnect")):
             if function is None:
                 handled.append(None)
@@ -214,7 +231,7 @@ class _Binder:
             one = declaration if is_main else Declaration(function, source, name=None, publishes=())
             call = self.inspector.inspect(function, is_route=True)
             handled.append(self._handled(one, call, returns_events=False))
-            found.append(self._access(one, said, call, access))
+            found.append(self._access(one, said if is_main else unruled, call, access if is_main else around))
         binding, problems = socket_binding(path, options, handled, access=found[0])
         for problem in problems:
             self._tell(declaration, problem)
@@ -227,7 +244,7 @@ class _Binder:
         """Who may call a route: what it says itself, or what its router says."""
         auth: object = source.options.get("auth")
         is_public = source.options.get("public", False)
-        if auth is not None and not isinstance(auth, Auth):
+        if auth is not None and not _is_auth(auth):
             self._tell(declaration, f"has auth={auth!r}. Give a value: auth=Jwt(issuer=..., audience=...).")
             return inherited
         if auth is not None and is_public:
@@ -241,6 +258,23 @@ class _Binder:
         if call.caller is not None and access.auth is None:
             self._tell(declaration, "asks for Caller, and nothing finds out who calls. Give it auth=.")
         return access
+
+    def _check_path(self, declaration: Declaration, path: str, call: Call) -> None:
+        if not path.startswith("/"):
+            self._tell(declaration, f"has the path {path!r}. A path starts with '/'.")
+        if path.startswith("/-/"):
+            self._tell(declaration, f"has the path {path!r}. Paths under /-/ are Torpor's own; choose another.")
+        parameters = {parameter.name for parameter in call.foreign}
+        for name in _IN_PATH.findall(path):
+            if name not in parameters:
+                hint = did_you_mean(name, parameters)
+                self._tell(declaration, f"has {{{name}}} in its path, and no parameter of that name.{hint}")
+
+    def _check_versions(self) -> None:
+        if any(version is not None for _, _, version in self._versions):
+            from torpor.kernel.versioned import version_problems
+
+            self.problems += version_problems(self._versions)
 
     def _check_idempotency(self, declaration: Declaration, source: OnRoute, call: Call) -> None:
         policy: object = source.options.get("idempotency")
@@ -331,6 +365,12 @@ class _Binder:
     def _tell(self, declaration: Declaration, text: str) -> None:
         name, where = f"{self.service.name}.{declaration.name}", location_of(declaration.function)
         self.problems.append(f"Handler {name!r} ({where}) {text}")
+
+
+def _is_auth(value: object) -> TypeGuard[Auth]:
+    from torpor.kernel.auth import Auth  # late: a service without routes has none
+
+    return isinstance(value, Auth)
 
 
 def _access_of(options: SocketOptions) -> RouteOptions:

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Sequence
 
     from torpor.kernel.message import Message
     from torpor.ports.clock import Clock
@@ -28,15 +28,22 @@ def _chance() -> float:
 class Committed:
     """How many rows of each kind a unit has committed; those it took out of the parked rows count as parked."""
 
-    __slots__ = ("fleeting", "parked", "published", "timers")
+    __slots__ = ("fleeting", "forgotten", "parked", "published", "timers")
 
     def __init__(
-        self, published: int = 0, *, parked: int = 0, timers: int = 0, fleeting: Sequence[Message] = ()
+        self,
+        published: int = 0,
+        *,
+        parked: int = 0,
+        timers: int = 0,
+        fleeting: Sequence[Message] = (),
+        forgotten: Collection[str] = (),
     ) -> None:
         self.published = published
         self.parked = parked
         self.timers = timers
         self.fleeting = fleeting  # in no table: they are told now, or never
+        self.forgotten = forgotten  # tags of answers that are not to be given to anybody any more
 
 
 class Health:

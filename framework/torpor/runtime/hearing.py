@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from torpor.contract.codec import decode
-from torpor.kernel.errors import DecodeError
+from torpor.kernel.errors import BrokerUnavailable, DecodeError, NotRunning, StoreUnavailable
 from torpor.kernel.message import Delivery, shown
 from torpor.runtime.lane import WINDOW, Intake, Taking
 
@@ -60,6 +60,9 @@ class Hearing:
         except DecodeError as error:
             self._numbers.failed += 1
             self._log.warning("%s cannot read message %s: %s", name, shown(message.id), error)
+        except (StoreUnavailable, BrokerUnavailable, NotRunning) as error:
+            self._numbers.lost += 1
+            self._log.warning("%s misses message %s: %s", name, shown(message.id), error)
         except Exception:  # noqa: BLE001  # whatever a handler raises is counted, told, and not repeated
             self._numbers.failed += 1
             self._log.exception("%s failed on message %s, which is not repeated", name, shown(message.id))

@@ -10,17 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torpor.kernel.errors import BrokerUnavailable, NotRunning, SchemaMismatch, StoreUnavailable
 from torpor.kernel.retry import wait_before
-from torpor.ports.broker import Broker
-from torpor.runtime.asking import Ask
 from torpor.runtime.attempts import Work
 from torpor.runtime.context import STARTING, STOPPING, Committed, Context, Health
-from torpor.runtime.ids import new_id
-from torpor.runtime.injection import SOCKETS, Scope
+from torpor.runtime.ending import ended, heed_cancelling, within
+from torpor.runtime.injection import ASK, BROKER, SOCKETS, Scope
 from torpor.runtime.lane import Intake
 from torpor.runtime.metrics import Metrics
 from torpor.runtime.policies import Policies
-from torpor.runtime.receiver import Receiver, Verdict
-from torpor.runtime.traffic import Traffic
+from torpor.runtime.receiver import Receiver, Reception
 from torpor.runtime.tx import Envelope, Transactions, Tx
 from torpor.runtime.unit import Units
 
@@ -28,16 +25,21 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from torpor.kernel.identity import Caller
-    from torpor.kernel.message import Delivery, Message
+    from torpor.kernel.message import Delivery
+    from torpor.ports.broker import Broker
     from torpor.ports.clock import Clock
     from torpor.ports.exchange import Exchange
+    from torpor.ports.shelf import Shelf
     from torpor.ports.store import Store
+    from torpor.runtime.asking import Ask
     from torpor.runtime.idempotency import KeyedRequest
     from torpor.runtime.plan import Handled, Plan, RouteBinding, SocketHandler, SubscriberBinding
+    from torpor.runtime.sharing import Forgetting, SteadyShelf
     from torpor.runtime.subscriber import Subscriber
     from torpor.runtime.switchboard import Switchboard
+    from torpor.runtime.traffic import Traffic
 
-    Rest = Callable[["Host"], Awaitable[None]]
+    Rest = Callable[["Host"], Awaitable[None]]  # returns once what was published is out, or cannot be for now
 
 _PING_EVERY = 2.0
 _FAILURE = 500
@@ -69,8 +71,8 @@ class Host:
     """Runs one service on a broker and a store, from start to drain.
 
     `start` returns at once and brings the service up in the background: a broker or a database that is not there is
-    waited for, and `is_ready` tells when all parts work. With `rest`, messages are not consumed but handed to
-    `receive`, which waits for it before it says that a message is done.
+    waited for, and `is_ready` tells when all parts work. With `rest`, messages are not consumed but handed to the
+    `reception`, which waits for it before it says that a message is done.
     """
 
     def __init__(
@@ -97,20 +99,21 @@ class Host:
             clock=clock,
             metrics=self.metrics,
             health=self.health,
-            envelope=Envelope(plan.name, new_id=new_id, clock=clock),
+            envelope=Envelope(plan.name, new_id=_new_id, clock=clock),
             committed=self.committed,
         )
-        self._traffic = Traffic(plan, exchange, store=store, context=self._context)
-        self.ask: Ask = self._traffic.ask
-        self._context.resources.update({Ask: self.ask, Broker: broker})
+        self._exchange = exchange
+        self._traffic: Traffic | None = None  # until something passes through the broker that is not kept
+        self._context.resources.update({ASK: self, BROKER: broker})
+        self.shelf: SteadyShelf | None = None  # what the replicas share
+        self._forgetting: Forgetting | None = None
         self.sockets: Switchboard | None = None
         if plan.sockets:
             self._plug_in(exchange)
         self.deliverers: dict[str, Callable[[Delivery], None]] = {}
         self._intakes: list[Intake] = []
-        self._rest = rest
+        self.reception = None if rest is None else Reception(partial(rest, self))
         self.subscribers: list[Subscriber] = []  # those that consume, one for each binding of a topic
-        self._receivers: dict[str, Receiver] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._duty_tasks: list[asyncio.Task[None]] = []
         self._exits = AsyncExitStack()
@@ -123,6 +126,11 @@ class Host:
         return self.plan.name
 
     @property
+    def ask(self) -> Ask:
+        """Asks other services."""
+        return self._passing().ask
+
+    @property
     def is_ready(self) -> bool:
         """Whether every part works."""
         return self.health.is_good
@@ -130,8 +138,10 @@ class Host:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is under way: no delivery in a lane, no duty with work to do."""
-        is_busy = any(intake.under_way for intake in self._intakes) or not self._traffic.is_idle
+        is_busy = any(intake.under_way for intake in self._intakes)
+        is_busy = is_busy or not (self._traffic is None or self._traffic.is_idle)
         is_busy = is_busy or not (self.sockets is None or self.sockets.is_idle)
+        is_busy = is_busy or not (self._forgetting is None or self._forgetting.is_idle)
         return not is_busy and all(duty.is_idle for duty in self.duties)
 
     @property
@@ -154,27 +164,33 @@ class Host:
     async def retire(self) -> None:
         """Takes no message more, and is ready no more; requests are still answered. The first half of a stop."""
         self.health.report("service", STOPPING)
-        await _cancelled(self._tasks)
-        sockets = [] if self.sockets is None else [self.sockets.retire()]
-        await asyncio.gather(self._traffic.retire(), *sockets, *(feed.stop() for feed in self._feeds))
+        await ended(self._tasks)
+        self._tasks.clear()
+        others = [part.retire() for part in (self._traffic, self.sockets) if part is not None]
+        await asyncio.gather(*others, *(feed.stop() for feed in self._feeds))
 
     async def stop(self, seconds: float = 25.0) -> None:
         """Drains: takes nothing new, finishes what is under way within so many seconds, lets go of everything."""
         await self.retire()
-        is_drained = await _within(seconds, self._drained())
+        is_drained = await within(seconds, self._drained())
         if not is_drained:
+            passing = 0 if self._traffic is None else self._traffic.under_way
             self.log.warning("stopped with %d messages unfinished after %g s; they will come again",
-                             sum(i.under_way for i in self._intakes) + self._traffic.under_way, seconds)  # fmt: skip
+                             sum(i.under_way for i in self._intakes) + passing, seconds)  # fmt: skip
         for intake in self._intakes:
             intake.abandon()
-        self._traffic.abandon()
+        if self._traffic is not None:
+            self._traffic.abandon()
+        if self._forgetting is not None:
+            self._forgetting.abandon()
         if self.sockets is not None:
             await self.sockets.close()
-        for receiver in self._receivers.values():
+        for receiver in self._receivers:
             receiver.abandon()
         if is_drained and self._is_up:
-            await _within(_LAST_WORDS, self._finished())
-        await _cancelled(self._duty_tasks)
+            await within(_LAST_WORDS, self._finished())
+        await ended(self._duty_tasks)
+        self._duty_tasks.clear()
         await self._exits.aclose()
         await self.broker.stop()
         await self.store.stop()
@@ -216,18 +232,21 @@ class Host:
         numbers.done += 1
         return result
 
-    async def receive(self, handler: str, arrivals: Sequence[tuple[Message, str | None]]) -> Verdict:
-        """Has a handler of a topic handle messages that a request brings, each with what is wrong with its envelope;
-        returns what to answer, once their effects are durable and, if that can be, what they published is out."""
-        receiver = self._receivers.get(handler)
-        verdict = Verdict.BUSY if receiver is None else await receiver.receive(arrivals)
-        if self._rest is not None and verdict is Verdict.DONE:
-            await self._rest(self)
-        return verdict
+    def share(self, shelf: Shelf) -> None:
+        """Gives the service a shelf, before it starts."""
+        from torpor.runtime.sharing import Forgetting, SteadyShelf
+
+        self.shelf = SteadyShelf(shelf, self._context)
+        self._forgetting = Forgetting(self.shelf, self._context)
 
     def committed(self, rows: Committed) -> None:
         """Tells the duties what a unit has committed, and the others what was fleeting in it."""
-        self._traffic.tell(rows.fleeting)
+        if rows.fleeting:
+            self._passing().tell(rows.fleeting)
+        if rows.forgotten and self._forgetting is not None:
+            self._forgetting.put(rows.forgotten)
+        if self.reception is not None:
+            self.reception.committed(rows.published)
         for duty in self.duties:
             duty.committed(rows)
 
@@ -255,8 +274,15 @@ class Host:
                 await request.end(unit.requests, handled.name, self.clock.time())
             if tx.published or tx.timers:
                 await unit.append(tx.published, [], tx.timers)
-            await unit.commit()
-        self.committed(Committed(len(tx.published), timers=len(tx.timers), fleeting=tx.fleeting))
+            try:
+                await unit.commit()
+            except StoreUnavailable:  # it may have been committed
+                self.committed(Committed(forgotten=tx.forgotten))
+                raise
+        rows = Committed(len(tx.published), timers=len(tx.timers), fleeting=tx.fleeting, forgotten=tx.forgotten)
+        self.committed(rows)
+        if tx.forgotten and self._forgetting is not None:
+            await self._forgetting.tried()  # who is answered, and asks again, sees what has changed
 
     def _plug_in(self, exchange: Exchange | None) -> None:
         """Makes ready for WebSockets."""
@@ -266,12 +292,23 @@ class Host:
         self.sockets = Switchboard(self.plan, exchange, respond=self.respond, context=self._context)
         self._context.resources[SOCKETS] = Sockets(self.sockets.registry)
 
+    def _passing(self) -> Traffic:
+        """What passes through the broker and is not kept."""
+        if self._traffic is None:
+            from torpor.runtime.traffic import Traffic
+
+            self._traffic = Traffic(self.plan, self._exchange, store=self.store, context=self._context)
+        return self._traffic
+
     async def _drained(self) -> None:
         for intake in self._intakes:
             await intake.drained()
         if self.sockets is not None:
             await self.sockets.drained()
-        await self._traffic.drained()
+        if self._traffic is not None:
+            await self._traffic.drained()
+        if self._forgetting is not None:
+            await self._forgetting.tried()
 
     async def _finished(self) -> None:
         await asyncio.gather(*(duty.finish(self) for duty in self.duties))
@@ -283,6 +320,21 @@ class Host:
             await self._until("broker", self.broker.start)
         if self.plan.topics:
             await self._until("broker", lambda: self.broker.declare(self.plan.topics, ()))
+        if self.shelf is not None:
+            await self.shelf.warm()
+        self._feed_all()
+        if self.plan.uses_exchange:
+            await self._until("broker", self._passing().open)
+        if self.sockets is not None:
+            await self._until("broker", self.sockets.open)
+        self._duty_tasks += [self.health.watch(type(duty).__name__.lower(), duty.run(self)) for duty in self.duties]
+        self._is_up = True
+        self.health.report("service", None)
+        self.log.info("%s is up", self.name)
+        await self._look_after()
+
+    def _feed_all(self) -> None:
+        """Makes what brings each handler what it is for."""
         for binding in self.plan.subscribers:
             units = Units(Work(binding.handled, binding.contract, binding.policies), self.store, self._context)
             feed = self._feed(binding, units)
@@ -292,24 +344,28 @@ class Host:
             units = Units(Work(ticker.handled, None, Policies(retry=ticker.retry)), self.store, self._context)
             spawn = partial(self.health.watch, ticker.handled.name)
             self._take_in(ticker.handled.name, Intake(units.run, spawn=spawn))
-        await self._until("broker", self._traffic.open)
-        if self.sockets is not None:
-            await self._until("broker", self.sockets.open)
-        self._duty_tasks += [self.health.watch(type(duty).__name__.lower(), duty.run(self)) for duty in self.duties]
-        self._is_up = True
-        self.health.report("service", None)
-        self.log.info("%s is up", self.name)
+
+    async def _look_after(self) -> None:
+        """Looks now and then whether all still work."""
         while True:
             await self.clock.sleep(_PING_EVERY)
             await self._ping()
+            if self._traffic is not None:
+                await self._traffic.look()
+            if self.sockets is not None:
+                await self.sockets.registry.look()
 
     @property
     def _feeds(self) -> list[Subscriber | Receiver]:
-        return [*self.subscribers, *self._receivers.values()]
+        return [*self.subscribers, *self._receivers]
+
+    @property
+    def _receivers(self) -> Sequence[Receiver]:
+        return () if self.reception is None else (*self.reception.receivers.values(),)
 
     def _feed(self, binding: SubscriberBinding, units: Units) -> Subscriber | Receiver:
         """What brings a binding its messages: its own consumer, or requests."""
-        if self._rest is None:
+        if self.reception is None:
             from torpor.runtime.subscriber import Subscriber
 
             subscriber = Subscriber(binding, units, broker=self.broker, context=self._context)
@@ -317,7 +373,7 @@ class Host:
             return subscriber
         is_stateless = not self.store.promises.is_transactional
         receiver = Receiver(binding, units, context=self._context, is_stateless=is_stateless)
-        self._receivers[binding.handled.name] = receiver
+        self.reception.receivers[binding.handled.name] = receiver
         return receiver
 
     def _take_in(self, name: str, intake: Intake) -> None:
@@ -331,6 +387,7 @@ class Host:
             try:
                 await begin()
             except (BrokerUnavailable, StoreUnavailable, SchemaMismatch) as error:
+                heed_cancelling()
                 failures += 1
                 self.health.report(part, str(error))
                 await self.clock.sleep(wait_before(failures))
@@ -357,18 +414,7 @@ class Host:
             self.log.warning("%s does not work: %s", part, reason)
 
 
-async def _within(seconds: float, work: Awaitable[None]) -> bool:
-    """Waits so long for some work; tells whether it was done."""
-    try:
-        async with asyncio.timeout(seconds):
-            await work
-    except TimeoutError:
-        return False
-    return True
+def _new_id() -> str:
+    from torpor.runtime.ids import new_id  # late: who publishes nothing needs none
 
-
-async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    tasks.clear()
+    return new_id()

@@ -8,23 +8,24 @@ import typing
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
-from torpor.kernel.identity import Caller, caller_of
 from torpor.kernel.message import Message
-from torpor.ports.broker import Broker
-from torpor.runtime.asking import Ask
-from torpor.runtime.dependency import Depends
-from torpor.runtime.steps import StepKey
 from torpor.runtime.tx import Transactions, Tx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from inspect import Parameter
 
+    from torpor.kernel.identity import Caller
+    from torpor.runtime.dependency import Depends
 
-# Everywhere, by their types.
-_FILLED = ((Tx, "tx"), (StepKey, "step_key"), (Ask, "ask"), (Broker, "broker"))
-SOCKETS = "torpor.runtime.sockets"
-_NOTHING = object()
+# The modules of types that are filled everywhere. Who asks for one has imported it, and a service that wakes for one
+# event imports no other.
+ASK, BROKER, SOCKETS = "torpor.runtime.asking", "torpor.ports.broker", "torpor.runtime.sockets"
+_CALLER, _DEPENDS, _NOTHING = "torpor.kernel.identity", "torpor.runtime.dependency", object()
+_FILLED = (
+    (ASK, "Ask", "ask"), (BROKER, "Broker", "broker"), (SOCKETS, "Sockets", "sockets"),
+    ("torpor.runtime.steps", "StepKey", "step_key"),
+)  # fmt: skip
 
 
 class Scope:
@@ -53,7 +54,11 @@ class Scope:
     @property
     def caller(self) -> Caller | None:
         """Who has called, or who the message in hand tells of."""
-        return self._caller or (None if self.message is None else caller_of(self.message.attributes))
+        if self._caller is not None or self.message is None:
+            return self._caller
+        from torpor.kernel.identity import caller_of
+
+        return caller_of(self.message.attributes)
 
     async def resolve(self, call: Call) -> Any:
         """The value of a dependency, made once in this scope."""
@@ -167,9 +172,9 @@ class Call:
     def _lend(self, scope: Scope, given: dict[str, Any]) -> None:
         """The arguments that are the service's own."""
         if self.ask is not None:
-            given[self.ask] = scope.resources[Ask].within(scope.message)
+            given[self.ask] = scope.resources[ASK].ask.within(scope.message)
         if self.broker is not None:
-            given[self.broker] = scope.resources[Broker]
+            given[self.broker] = scope.resources[BROKER]
         if self.sockets is not None:
             given[self.sockets] = scope.resources[SOCKETS]
 
@@ -275,17 +280,28 @@ def _name(function: Callable[..., Any]) -> str:
 
 def _slot_of(hint: Any, *, is_route: bool) -> str | None:
     """What a parameter of a type of ours is filled with. Whoever calls a route is known, and of a message may be."""
-    if hint == Caller | None or (hint is Caller and is_route):
+    if hint is Tx:
+        return "tx"
+    caller = _known(_CALLER, "Caller")
+    if caller is not _NOTHING and (hint == caller | None or (hint is caller and is_route)):
         return "caller"
-    if hint is getattr(sys.modules.get(SOCKETS), "Sockets", _NOTHING):  # who asks for it has imported it
-        return "sockets"
-    return next((slot for kind, slot in _FILLED if hint is kind), None)
+    return next((slot for module, name, slot in _FILLED if hint is _known(module, name)), None)
+
+
+def _known(module: str, name: str) -> Any:
+    """A type, if somebody has imported it."""
+    return getattr(sys.modules.get(module), name, _NOTHING)
 
 
 def _depends_in(hint: Any) -> Depends | None:
     if typing.get_origin(hint) is Annotated:
-        return next((extra for extra in hint.__metadata__ if isinstance(extra, Depends)), None)
+        return next((extra for extra in hint.__metadata__ if _is_depends(extra)), None)
     return None
+
+
+def _is_depends(value: Any) -> bool:
+    kind = _known(_DEPENDS, "Depends")
+    return kind is not _NOTHING and isinstance(value, kind)
 
 
 def _shown(hint: Any) -> str:
@@ -297,7 +313,7 @@ def _shown(hint: Any) -> str:
 
 def _unknown(parameter: inspect.Parameter, hint: Any, payload: Any) -> str:
     known = f"{_shown(payload)}, Tx" if payload is not None else "Tx"
-    if isinstance(parameter.default, Depends):
+    if _is_depends(parameter.default):
         return f"gives {parameter.name!r} a Depends as its default. Write {parameter.name}: Annotated[T, Depends(f)]."
     if hint is Transactions:
         return "asks for Transactions, which only a route can. A message has one transaction: ask for tx: Tx."

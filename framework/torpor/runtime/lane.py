@@ -63,40 +63,42 @@ def taking_of(policies: Policies, clock: Clock) -> Taking:
 class Lane:
     """A queue of deliveries that follow each other. A lane that wakes takes all that waits, up to a batch."""
 
-    __slots__ = ("_queue", "_taking", "_task", "_wake", "_work", "is_lingering")
+    __slots__ = ("_rest", "_taking", "_task", "_work", "is_lingering", "queue")
 
     def __init__(self, work: Work, spawn: Spawn, taking: Taking) -> None:
         self._work = work
         self._taking = taking
         self.is_lingering = False
-        self._queue: deque[Delivery] = deque()
-        self._wake = asyncio.Event()
+        self.queue: deque[Delivery] = deque()
+        self._rest: asyncio.Future[None] | None = None  # what it waits for while it has nothing to do
         self._task = spawn(self._run())
 
-    def put(self, delivery: Delivery) -> None:
-        self._queue.append(delivery)
-        self._wake.set()
+    def wake(self) -> None:
+        """Has what was queued taken."""
+        rest, self._rest = self._rest, None
+        if rest is not None and not rest.done():
+            rest.set_result(None)
 
     def abandon(self) -> list[Delivery]:
         """Stops at once; returns what was still queued."""
         self._task.cancel()
-        left = list(self._queue)
-        self._queue.clear()
+        left = list(self.queue)
+        self.queue.clear()
         return left
 
     async def _run(self) -> None:
-        queue = self._queue
+        queue, loop = self.queue, asyncio.get_running_loop()
         while True:
             while not queue:
-                self._wake.clear()
-                await self._wake.wait()
+                self._rest = loop.create_future()
+                await self._rest
             size, clock = self._taking.size, self._taking.clock
             if clock is not None and len(queue) < size:
                 self.is_lingering = True
                 await clock.sleep(self._taking.window)
                 self.is_lingering = False
-            batch = [queue.popleft() for _ in range(min(size, len(queue)))]
-            await self._work(batch)
+            many = min(size, len(queue))
+            await self._work((queue.popleft(),) if many == 1 else [queue.popleft() for _ in range(many)])
 
 
 class Intake:
@@ -132,13 +134,27 @@ class Intake:
         await self._room.wait()
         return self._taking.ahead - self._under_way
 
+    def put_one(self, delivery: Delivery) -> None:
+        """Queues a delivery in its lane."""
+        slot = self._taking.order.lane_of(delivery.message, self._taking.lanes)
+        lane = self._lanes[slot] or self._begin(slot)
+        lane.queue.append(delivery)
+        lane.wake()
+        self._note(1)
+
     def put(self, deliveries: Sequence[Delivery]) -> None:
         """Queues deliveries in their lanes."""
-        lanes, lane_of, many = self._lanes, self._taking.order.lane_of, self._taking.lanes
-        for delivery in deliveries:
-            slot = lane_of(delivery.message, many)
-            (lanes[slot] or self._begin(slot)).put(delivery)
-        self._under_way += len(deliveries)
+        taking, lanes = self._taking, self._lanes
+        slots = taking.order.lanes_of([delivery.message for delivery in deliveries], taking.lanes)
+        for delivery, slot in zip(deliveries, slots, strict=True):
+            (lanes[slot] or self._begin(slot)).queue.append(delivery)
+        for slot in set(slots):
+            if (lane := lanes[slot]) is not None:
+                lane.wake()
+        self._note(len(deliveries))
+
+    def _note(self, many: int) -> None:
+        self._under_way += many
         self._idle.clear()
         if self._under_way >= self._taking.ahead:
             self._room.clear()

@@ -70,6 +70,8 @@ class Metrics:
         self.told = 0
         self.lost = 0
         self.connections = 0
+        self.shared_failed = 0
+        self.cached: dict[tuple[str, str], int] = {}  # by handler and outcome
         self._dropped = dict.fromkeys(("slow", "silent", "rate", "full", "broadcast"), 0)
 
     def drop(self, reason: str) -> None:
@@ -131,7 +133,25 @@ class Metrics:
             [(labels, age) for labels, _, age in self._lags.values() if age is not None],
         )
         yield from self._outgoing(service)
+        yield from self._shared(service)
         yield from self._connections(service)
+
+    def _shared(self, service: dict[str, str]) -> Iterable[Family]:
+        yield Family(
+            "torpor_cached",
+            "Requests of routes with Cached, by outcome: hit, miss, or passed when the answer is not to be kept.",
+            "counter",
+            [
+                ({**service, "handler": name, "outcome": outcome}, float(n))
+                for (name, outcome), n in self.cached.items()
+            ],
+        )
+        yield Family(
+            "torpor_shared_failed",
+            "Times that what the replicas share did not answer.",
+            "counter",
+            [(service, float(self.shared_failed))],
+        )
 
     def _connections(self, service: dict[str, str]) -> Iterable[Family]:
         yield Family("torpor_connections", "WebSockets that are open.", "gauge", [(service, float(self.connections))])

@@ -16,9 +16,10 @@ IN_PATH = re.compile(r"{([A-Za-z_]\w*)(:path)?}")
 class Paths:
     """The paths of one socket, and the parameters in them."""
 
-    __slots__ = ("_adapters", "_pattern")
+    __slots__ = ("_adapters", "_pattern", "hints")
 
     def __init__(self, path: str, hints: Mapping[str, Any]) -> None:
+        self.hints = hints
         self._adapters = {name: TypeAdapter[Any](hint) for name, hint in hints.items()}
         pattern, at = "", 0
         for found in IN_PATH.finditer(path):

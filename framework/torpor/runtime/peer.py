@@ -42,12 +42,13 @@ class Wire(Protocol):
 class Knock:
     """What a client says that wants to connect. The names of headers are in lower case."""
 
-    __slots__ = ("headers", "path", "query")
+    __slots__ = ("client", "headers", "path", "query")
 
-    def __init__(self, path: str, query: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, path: str, query: str, headers: Mapping[str, str], *, client: str = "") -> None:
         self.path = path
         self.query = query
         self.headers = headers
+        self.client = client  # its address
 
 
 class Opening:
@@ -70,11 +71,12 @@ class Opening:
 
 
 class Refused(Exception):  # an answer on its way to the client
-    """Why a connection is not accepted, as an HTTP status."""
+    """Why a connection is not accepted, as an HTTP status, and what headers tell of it."""
 
-    def __init__(self, status: int, title: str) -> None:
+    def __init__(self, status: int, title: str, headers: Mapping[str, str] = _NOTHING) -> None:
         super().__init__(title)
         self.status = status
+        self.headers = headers
 
 
 class Effects:

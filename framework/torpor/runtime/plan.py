@@ -173,8 +173,8 @@ class SocketBinding:
     """
 
     __slots__ = (
-        "access", "connect", "disconnect", "limits", "message", "origins", "parameter", "path", "paths", "read",
-        "subprotocols",
+        "access", "connect", "disconnect", "hint", "limits", "message", "message_size", "origins", "parameter", "path",
+        "paths", "read", "seconds", "sends", "subprotocols",
     )  # fmt: skip
 
     def __init__(
@@ -198,8 +198,12 @@ class SocketBinding:
         self.paths = paths
         self.access = access
         self.limits: SocketLimits = options["limits"]
-        self.origins = frozenset(origin.lower().rstrip("/") for origin in options.get("origins", ()))
+        self.origins: frozenset[str] = frozenset()  # whose pages may connect, beside one's own
+        self.message_size = 0  # bytes of the largest message
+        self.seconds: float | None = None  # that a handler may take
         self.subprotocols = tuple(options.get("subprotocols", ()))
+        self.sends = tuple(options.get("sends", ()))
+        (self.hint,) = (one.annotation for one in message.handled.call.foreign if one.name == parameter)  # its type
 
     @property
     def handled(self) -> Handled:

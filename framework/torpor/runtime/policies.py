@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from torpor.kernel.batch import Batch
 from torpor.kernel.errors import did_you_mean
 from torpor.kernel.order import Order
 from torpor.kernel.pause import Pause
@@ -13,13 +12,14 @@ from torpor.kernel.retry import Retry
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from torpor.kernel.batch import Batch
+
 _MOST_LANES = 256
 LANES = 16  # units of a handler side by side
 DEADLINE = 30.0
 _LONGEST_DEADLINE = 600  # what Knative waits for an answer at most
 _EXPECTED: dict[str, tuple[type, str]] = {
     "retry": (Retry, "Retry(attempts=5)"),
-    "batch": (Batch, "Batch(100)"),
     "order": (Order, "Order.NONE"),
     "pause": (Pause, "Pause(seconds=30)"),
 }
@@ -103,7 +103,8 @@ def policies_of(options: Mapping[str, Any]) -> tuple[Policies, list[str]]:
         f"has an unknown option {option!r}.{did_you_mean(option, TopicOptions.__annotations__)}"
         for option in options.keys() - TopicOptions.__annotations__.keys()
     ]
-    for option, (kind, example) in _EXPECTED.items():
+    expected = _EXPECTED if options.get("batch") is None else {**_EXPECTED, "batch": _batch()}
+    for option, (kind, example) in expected.items():
         given = options.get(option, kind)
         if given is not kind and not isinstance(given, kind) and not (given is None and option in _MAY_BE_NONE):
             problems.append(f"has {option}={given!r}. Give a value: {option}={example}.")
@@ -117,5 +118,11 @@ def policies_of(options: Mapping[str, Any]) -> tuple[Policies, list[str]]:
         problems.append(f"has deadline={deadline!r}. Give seconds above 0, and at most {_LONGEST_DEADLINE}.")
     if problems:
         return Policies(), problems
-    given = {name: options[name] for name in (*_EXPECTED, "concurrency", "deadline") if name in options}
+    given = {name: options[name] for name in (*_EXPECTED, "batch", "concurrency", "deadline") if name in options}
     return Policies(**{"pause": Pause(), **given}), []
+
+
+def _batch() -> tuple[type, str]:
+    from torpor.kernel.batch import Batch  # late: few take several at once
+
+    return Batch, "Batch(100)"

@@ -11,12 +11,14 @@ from torpor.kernel.message import Delivery
 from torpor.runtime.lane import WINDOW, Intake, taking_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from torpor.kernel.message import Message
     from torpor.runtime.context import Context
     from torpor.runtime.plan import SubscriberBinding
     from torpor.runtime.unit import Units
+
+    Rest = Callable[[], Awaitable[None]]  # returns once what was published is out, or cannot be for now
 
 
 class Verdict(IntEnum):
@@ -28,27 +30,34 @@ class Verdict(IntEnum):
 
 
 class Push:
-    """Messages that were handed in together, and whoever waits for them."""
+    """Messages that were handed in together, and whoever is to be told what became of them."""
 
-    __slots__ = ("_left", "_verdict", "answered", "due_at")
+    __slots__ = ("_left", "_tell", "_verdict", "due_at")
 
-    def __init__(self, many: int, due_at: float) -> None:
+    def __init__(self, many: int, *, due_at: float, tell: Callable[[Verdict], None]) -> None:
         self._left = many
         self._verdict = Verdict.DONE
+        self._tell: Callable[[Verdict], None] | None = tell
         self.due_at = due_at
-        self.answered: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether whoever waited has been told."""
+        return self._tell is None
 
     def settle(self, verdict: Verdict) -> None:
         """Notes what became of one of them."""
-        self._verdict = max(self._verdict, verdict)
+        if verdict is not Verdict.DONE:
+            self._verdict = max(self._verdict, verdict)
         self._left -= 1
         if not self._left:
             self.answer(self._verdict)
 
     def answer(self, verdict: Verdict) -> None:
-        """Tells whoever waits, unless they were told, or are gone."""
-        if not self.answered.done():
-            self.answered.set_result(verdict)
+        """Tells whoever waits, unless they were told."""
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            tell(verdict)
 
 
 class Receiver:
@@ -62,9 +71,9 @@ class Receiver:
         self.intake = Intake(units.run, spawn=spawn, settled=self._settled, taking=taking)
         self._is_stateless = is_stateless
         self._context = context
-        self._pushes: dict[str, Push] = {}  # by the id of a message that is under way
-        self._awaited: dict[Push, None] = {}  # in the order of their deadlines
+        self._pushes: dict[str, Push] = {}  # by the id of a message that is under way, in the order of their coming
         self._expiring: asyncio.Task[None] | None = None
+        self._deadline = binding.policies.deadline
         self._is_taking = False
 
     def start(self) -> None:
@@ -77,51 +86,63 @@ class Receiver:
         self._is_taking = False
         self.gate.shut()
 
+    def take(self, message: Message, tell: Callable[[Verdict], None]) -> None:
+        """Handles a message; tells once it is settled, or when the handler's deadline is over. One that is under way
+        already is to come again."""
+        pushes = self._pushes
+        if message.id in pushes or not self._has_room():
+            tell(Verdict.BUSY)
+            return
+        push = pushes[message.id] = Push(1, due_at=self._context.clock.time() + self._deadline, tell=tell)
+        if self._expiring is None:
+            self._watch()
+        self.intake.put_one(Delivery(message, push))
+
     async def receive(self, arrivals: Sequence[tuple[Message, str | None]]) -> Verdict:
         """Handles messages, each with what is wrong with its envelope; returns once they are settled, or when the
-        handler's deadline is over. One that is under way already is to come again."""
+        handler's deadline is over. Those that are under way already are to come again."""
         if not self._has_room():
             return Verdict.BUSY
         fresh = {message.id: (message, fault) for message, fault in arrivals if message.id not in self._pushes}
         is_busy = len(fresh) < len({message.id for message, _ in arrivals})
         if not fresh:
             return Verdict.BUSY if is_busy else Verdict.DONE  # an empty batch
-        push = Push(len(fresh), self._context.clock.time() + self.binding.policies.deadline)
+        told: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
+
+        def tell(verdict: Verdict) -> None:
+            if not told.done():  # whoever waited may be gone
+                told.set_result(verdict)
+
+        push = Push(len(fresh), due_at=self._context.clock.time() + self._deadline, tell=tell)
         self._pushes.update(dict.fromkeys(fresh, push))
+        self._watch()
         self.intake.put([Delivery(message, push, fault=fault) for message, fault in fresh.values()])
-        verdict = await self._answer(push)
+        verdict = await told
         return Verdict.BUSY if is_busy else verdict
 
     def abandon(self) -> None:
         """Answers whoever still waits: what is not settled will not be here."""
         self.intake.abandon()
-        for push in self._pushes.values():
+        pushes, self._pushes = self._pushes, {}
+        for push in pushes.values():
             push.answer(Verdict.BUSY)
-        self._pushes.clear()
         if self._expiring is not None:
             self._expiring.cancel()
 
-    async def _answer(self, push: Push) -> Verdict:
-        """What to answer, once it is known or the deadline is over. One task watches all deadlines: a timer for each
-        would cost more than the rest of the wait."""
-        self._awaited[push] = None
+    def _watch(self) -> None:
+        """Has the deadlines kept. One task watches all: a timer for each push would cost more than the rest of it."""
         if self._expiring is None or self._expiring.done():
             self._expiring = self._context.health.watch(self.binding.handled.name, self._expire())
-        try:
-            return await push.answered
-        finally:
-            del self._awaited[push]
 
     async def _expire(self) -> None:
         clock = self._context.clock
-        while self._awaited:
-            oldest = next(iter(self._awaited))
+        while (oldest := next((push for push in self._pushes.values() if not push.is_answered), None)) is not None:
             wait = oldest.due_at - clock.time()
             if wait > 0:
                 await clock.sleep(wait)
             else:
                 oldest.answer(Verdict.BUSY)
-                await clock.sleep(0)  # it leaves by itself
+        self._expiring = None
 
     def _has_room(self) -> bool:
         """Whether what comes now would be handled soon."""
@@ -131,7 +152,7 @@ class Receiver:
 
     async def _settled(self, batch: Sequence[Delivery]) -> None:
         for delivery in batch:
-            push: Push | None = delivery.token
+            push: Push | None = delivery.token  # none, when it was parked here and is tried again
             if push is not None:
                 self._pushes.pop(delivery.message.id, None)
                 push.settle(self._verdict(delivery))
@@ -142,3 +163,52 @@ class Receiver:
         retry, error = self.binding.policies.retry, delivery.error
         is_for_later = error is not None and retry.wait_after(error, delivery.attempts) is not None
         return Verdict.BUSY if delivery.outcome is None or is_for_later else Verdict.REFUSED
+
+
+class Reception:
+    """Where a host is handed the messages of its handlers, each by its name."""
+
+    __slots__ = ("_out", "_published", "_rest", "_resting", "receivers")
+
+    def __init__(self, rest: Rest) -> None:
+        self.receivers: dict[str, Receiver] = {}
+        self._rest = rest
+        self._published = 0  # messages, by the units that have committed
+        self._out = 0  # of these, as far as is known
+        self._resting: set[asyncio.Task[None]] = set()
+
+    async def receive(self, handler: str, arrivals: Sequence[tuple[Message, str | None]]) -> Verdict:
+        """Has messages handled, each with what is wrong with its envelope; returns what to answer, once their effects
+        are durable and, if that can be, what they published is out."""
+        receiver = self.receivers.get(handler)
+        verdict = Verdict.BUSY if receiver is None else await receiver.receive(arrivals)
+        if verdict is Verdict.DONE and self._out != self._published:
+            await self._publish()
+        return verdict
+
+    def take(self, handler: str, message: Message, tell: Callable[[Verdict], None]) -> None:
+        """As `receive`, of one message that could be read, and without a task: `tell` is called with what to
+        answer."""
+        receiver = self.receivers.get(handler)
+        if receiver is None:
+            tell(Verdict.BUSY)
+        else:
+            receiver.take(message, partial(self._settled, tell))
+
+    def committed(self, published: int) -> None:
+        """Notes what is to be out before a request is answered."""
+        self._published += published
+
+    def _settled(self, tell: Callable[[Verdict], None], verdict: Verdict) -> None:
+        if verdict is not Verdict.DONE or self._out == self._published:
+            tell(verdict)
+            return
+        resting = asyncio.get_running_loop().create_task(self._publish())
+        self._resting.add(resting)
+        resting.add_done_callback(self._resting.discard)
+        resting.add_done_callback(lambda _: tell(verdict))
+
+    async def _publish(self) -> None:
+        published = self._published
+        await self._rest()
+        self._out = max(self._out, published)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from torpor.kernel.errors import BrokerUnavailable
 from torpor.kernel.frames import BINARY, TEXT, frame
 from torpor.kernel.message import Message
 from torpor.runtime.ids import new_id
@@ -14,8 +16,9 @@ from torpor.runtime.telling import Telling
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from torpor.ports.exchange import Exchange, Heard, Listening
+    from torpor.ports.exchange import Exchange, Heard
     from torpor.runtime.context import Context
+    from torpor.runtime.ear import Ear
     from torpor.runtime.peer import Peer
 
     Told = tuple[int, bytes]  # the kind of a message to a client, and its bytes
@@ -36,7 +39,7 @@ class Registry:
         self._replica = new_id()
         self._topic = f"{TOPIC}{service}"
         self._telling = Telling(exchange, service, context)
-        self._listening: Listening | None = None
+        self._ear: Ear | None = None
         self._peers: dict[str, Peer] = {}
         self._groups: dict[str, set[Peer]] = {}
         self._waiting: deque[tuple[str, bytes]] = deque()
@@ -57,13 +60,25 @@ class Registry:
 
     async def open(self) -> None:
         """Begins to hear the other replicas. Raises BrokerUnavailable, and may be called again then."""
-        if self._exchange is not None and self._listening is None:
-            self._listening = await self._exchange.listen(self._topic, f"sockets-{self._replica}", self._hear)
+        if self._exchange is not None and self._ear is None:
+            from torpor.runtime.ear import Ear
+
+            group, clock = f"sockets-{self._replica}", self._context.clock
+            ear = Ear(self._exchange, self._topic, group, take=self._hear, clock=clock)
+            await ear.open()
+            self._ear = ear
+
+    async def look(self) -> None:
+        """Tells whether the other replicas are heard. Called now and then."""
+        if self._ear is not None:
+            with contextlib.suppress(BrokerUnavailable):  # of which another part tells
+                await self._ear.look()
+            self._context.health.report("sockets.broadcasts", self._ear.trouble)
 
     async def close(self) -> None:
         """Hears no more, and tells what is to be told."""
-        if self._listening is not None:
-            await self._listening.stop()
+        if self._ear is not None:
+            await self._ear.stop()
         await self._telling.drained()
 
     def add(self, peer: Peer) -> None:

@@ -77,15 +77,17 @@ class OnRoute:
 
 
 class SocketOptions(TypedDict, total=False):
-    """What a socket may say beside its path: `connect` and `disconnect` handle what their names say, `origins` are
-    those whose pages may connect beside one's own, `subprotocols` those that are spoken, the best first; see
-    `SocketLimits` for `limits`, and `RouteOptions` for the others."""
+    """What a socket may say beside its path: `connect` and `disconnect` handle what their names say,
+    `subprotocols` are those that are spoken, the best first; `sends` names types that clients are sent, beside what the
+    handler returns, for the AsyncAPI document; `rules` may be `Limit`, `BodyLimit`, `Timeout` and `Cors`;
+    see `SocketLimits` for `limits`, and `RouteOptions` for the others."""
 
     auth: Auth
     public: bool
     connect: Callable[..., Awaitable[None]]
     disconnect: Callable[..., Awaitable[None]]
-    origins: Sequence[str]
+    rules: Sequence[Rule]
+    sends: Sequence[Any]
     subprotocols: Sequence[str]
     limits: SocketLimits
     name: str

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from torpor.kernel.cached import Cached
 from torpor.kernel.cors import Cors
-from torpor.kernel.limit import CALLER, BodyLimit, Limit
+from torpor.kernel.limit import CALLER, EVERYONE, BodyLimit, Limit
+from torpor.kernel.preconditions import MustMatch
 from torpor.kernel.representation import Compressed, Deprecated, ETags
+from torpor.kernel.versioned import Versioned
 from torpor.runtime.timeout import Timeout
 
 if TYPE_CHECKING:
@@ -14,8 +18,11 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-Rule = Limit | BodyLimit | Timeout | Cors | ETags | Compressed | Deprecated
-KINDS: tuple[type[Any], ...] = (Limit, BodyLimit, Timeout, Cors, ETags, Compressed, Deprecated)
+Rule = Limit | BodyLimit | Timeout | Cors | ETags | Compressed | Cached | Deprecated | MustMatch | Versioned
+KINDS: tuple[type[Any], ...] = (
+    Limit, BodyLimit, Timeout, Cors, ETags, Compressed, Cached, Deprecated, MustMatch, Versioned,
+)  # fmt: skip
+_PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 
 
 class Rules:
@@ -51,6 +58,12 @@ class Rules:
         found: R | None = self._nearest.get(kind)
         return found
 
+    @property
+    def needs_shelf(self) -> bool:
+        """Whether something is counted or kept for all replicas."""
+        cached = self.of(Cached)
+        return (cached is not None and cached.seconds > 0) or any(limit.shared for limit in self.limits)
+
     def problems(self, *, has_auth: bool) -> Iterator[str]:
         """What is wrong with them, for a route that knows its callers or does not."""
         for rule in self._strange:
@@ -58,6 +71,24 @@ class Rules:
             yield f"has {rule!r} among its rules=. Expected values of: {known}."
         if not has_auth and any(limit.by == CALLER for limit in self.limits):
             yield 'has a Limit(by="caller"), and nothing finds out who calls. Give it auth=, or count each "client".'
+
+    def problems_of_cached(
+        self, method: str, path: str, *, own: Sequence[Rule], has_auth: bool, asks_caller: bool
+    ) -> Iterator[str]:
+        """What is wrong with the `Cached` that holds for a route."""
+        cached = self.of(Cached)
+        if cached is None or not cached.seconds:
+            return
+        if method != "GET":
+            if any(isinstance(rule, Cached) for rule in own):
+                yield f"answers {method} with a Cached. Only the answers to GET are kept: drop it."
+            return
+        if cached.by == CALLER and not has_auth:
+            yield 'has a Cached(by="caller"), and nothing finds out who calls. Give it auth=, or keep for "everyone".'
+        if cached.by == EVERYONE and asks_caller:
+            yield 'has a Cached(by="everyone"), and asks for Caller: one would be given what is another\'s. Drop by=.'
+        for name in sorted(cached.parameters - set(_PARAMETER.findall(path))):
+            yield f"has a Cached whose tags name {name!r}, which is no parameter of {path}. Expected one that is there."
 
     def __repr__(self) -> str:
         return f"<Rules {[*self.limits, *(r for r in self._nearest.values() if not isinstance(r, Limit))]}>"

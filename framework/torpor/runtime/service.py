@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torpor.kernel.errors import ConfigurationError
@@ -49,19 +48,22 @@ class Service(Router):
         self.name = name
         self.topics = tuple(topics)
         caller = sys._getframe(1).f_globals.get("__file__")  # noqa: SLF001  # the folder is meant beside that file
-        beside = Path(caller or ".").parent
-        self._migrations = beside / migrations if isinstance(migrations, str) else migrations or {}
+        self._made_in = caller or "."
+        self._migrations = migrations or {}
 
     def migrations(self) -> Mapping[str, str]:
         """The service's own migrations: file name to SQL, in order of name."""
         given = self._migrations
-        if not isinstance(given, Path):
+        if not isinstance(given, str):
             return dict(sorted(given.items()))
-        if not given.is_dir():
+        from pathlib import Path  # late: they are read by `migrate`, and not by a service that wakes
+
+        folder = Path(self._made_in).parent / given
+        if not folder.is_dir():
             raise ConfigurationError(
-                [f"Service {self.name!r} names the migrations {given}, which is no folder. Make it, or drop it."]
+                [f"Service {self.name!r} names the migrations {folder}, which is no folder. Make it, or drop it."]
             )
-        return {file.name: file.read_text("utf-8") for file in sorted(given.glob("*.sql"))}
+        return {file.name: file.read_text("utf-8") for file in sorted(folder.glob("*.sql"))}
 
     def __repr__(self) -> str:
         return f"<Service {self.name}>"

@@ -18,6 +18,7 @@ _PORT = 8000
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _FORMATS = ("json", "console")
 PULL, PUSH = "pull", "push"
+MEMORY, BROKER, DATABASE = "memory", "broker", "database"  # where the replicas share what they share
 REPLAY_SECONDS = 86_400.0  # for a broker that has lost what it acknowledged
 STUCK_SECONDS = 300.0
 
@@ -39,6 +40,7 @@ class Settings:
         "push_issuer",
         "push_origins",
         "replay_seconds",
+        "shared",
         "stuck_seconds",
     )
 
@@ -55,6 +57,7 @@ class Settings:
     push_issuer: str | None
     push_origins: frozenset[str]
     replay_seconds: float
+    shared: str
     stuck_seconds: float
 
     @classmethod
@@ -65,6 +68,7 @@ class Settings:
         settings.broker_url = reader.url("BROKER_URL", _BROKERS)
         settings.database_url = reader.url("DATABASE_URL", _DATABASES)
         settings.delivery = reader.choice("DELIVERY", PULL, (PULL, PUSH))
+        settings.shared = reader.choice("SHARED", MEMORY, (MEMORY, BROKER, DATABASE))
         settings.push_issuer, settings.push_audience = reader.both("PUSH_ISSUER", "PUSH_AUDIENCE")
         settings.push_origins = frozenset(reader.text("PUSH_ORIGINS", "").replace(",", " ").split())
         settings.http_host = reader.text("HTTP_HOST", "127.0.0.1")

@@ -53,5 +53,6 @@ class Single:
             if tx.published or tx.timers:
                 await unit.append(tx.published, [], tx.timers)
             await unit.commit()
-        self._context.committed(Committed(len(tx.published), timers=len(tx.timers), fleeting=tx.fleeting))
+        rows = Committed(len(tx.published), timers=len(tx.timers), fleeting=tx.fleeting, forgotten=tx.forgotten)
+        self._context.committed(rows)
         return result

@@ -6,13 +6,19 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
+from pydantic import PydanticUserError
+
 from torpor.contract.answer import AnswerCodec
+from torpor.kernel.cors import Cors
 from torpor.kernel.errors import DecodeError, did_you_mean
-from torpor.kernel.socket import ANY, SocketLimits
+from torpor.kernel.limit import BodyLimit, Limit
+from torpor.kernel.socket import MESSAGE_SIZE, SocketLimits
 from torpor.runtime.connection import Socket
 from torpor.runtime.paths import IN_PATH, Paths
 from torpor.runtime.plan import SocketBinding, SocketHandler
 from torpor.runtime.router import SocketOptions
+from torpor.runtime.rules import KINDS, Rules
+from torpor.runtime.timeout import Timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
 
     Read = Callable[[str | bytes], Any]
 
+_SENSIBLE = (Limit, BodyLimit, Timeout, Cors)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -51,10 +58,27 @@ def socket_binding(
         return None, problems
     around = [None if found is None else found[0] for found in sorted_out]
     (parameter,) = rest
-    return SocketBinding(
+    binding = SocketBinding(
         around, path, parameter=parameter.name, read=_reader(parameter.annotation), paths=Paths(path, hints),
         access=access, options={**options, "limits": options.get("limits") or SocketLimits()},
-    ), []  # fmt: skip
+    )  # fmt: skip
+    _rule(binding, own=Rules(options.get("rules", ())))
+    return binding, []
+
+
+def _rule(binding: SocketBinding, *, own: Rules) -> None:
+    """Has the rules hold. From above comes only what is stricter: what a service lets be uploaded is not what each of
+    many connections may send, and to a socket every page's browser sends its cookies."""
+    rules = binding.access.rules or Rules()
+    largest, cors, timeout = rules.of(BodyLimit), rules.of(Cors), rules.of(Timeout)
+    if own.of(BodyLimit) is not None and largest is not None:
+        binding.message_size = largest.size
+    else:
+        binding.message_size = MESSAGE_SIZE if largest is None else min(MESSAGE_SIZE, largest.size)
+    if cors is not None and (own.of(Cors) is not None or cors.credentials):
+        binding.origins = frozenset(origin.lower() for origin in cors.origins)
+    if timeout is not None:
+        binding.seconds = timeout.seconds
 
 
 def _sorted_out(
@@ -86,12 +110,27 @@ def _problems(path: str, options: SocketOptions) -> list[str]:
         function: Any = options.get(name)
         if function is not None and not inspect.iscoroutinefunction(function):
             problems.append(f"has {name}={function!r}, which is no coroutine. Declare it with `async def`.")
-    for origin in options.get("origins", ()):
-        if origin != ANY and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/]+/?", origin.lower()):
-            problems.append(f"has the origin {origin!r}. Expected such as https://shop.example.com, or '*' for all.")
+    problems += _misplaced(options)
     for name in options.get("subprotocols", ()):
         if not _TOKEN.fullmatch(name):
             problems.append(f"has the subprotocol {name!r}. Expected letters, digits and .-_.")
+    return problems
+
+
+def _misplaced(options: SocketOptions) -> list[str]:
+    """Rules that mean nothing here, and types that cannot be sent."""
+    problems = []
+    for rule in options.get("rules", ()):
+        if isinstance(rule, KINDS) and not isinstance(rule, _SENSIBLE):
+            sensible = ", ".join(kind.__name__ for kind in _SENSIBLE)
+            problems.append(
+                f"has {rule!r} among its rules=, which is for requests. Drop it; a socket takes {sensible}."
+            )
+    for hint in options.get("sends", ()):
+        try:
+            AnswerCodec(hint)
+        except PydanticUserError:
+            problems.append(f"has {hint!r} among its sends=. Expected types that pydantic knows, such as [Line, Left].")
     return problems
 
 

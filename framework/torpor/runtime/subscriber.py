@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,11 @@ from torpor.kernel.order import Order
 from torpor.kernel.retry import wait_before
 from torpor.ports.consumer import Subscription
 from torpor.runtime.context import STARTING
+from torpor.runtime.ending import ended, heed_cancelling
 from torpor.runtime.lane import BATCH, Intake, taking_of
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
 
     from torpor.kernel.message import Delivery
@@ -55,8 +56,7 @@ class Subscriber:
         self.gate.shut()
         if self._task is None:
             return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await ended([self._task])
         self._task = None
         if self._consumer is not None:
             try:
@@ -73,6 +73,7 @@ class Subscriber:
                     self._context.report(self.binding.handled.name, None)
                 await self._pump(self._consumer or await self._open())
             except BrokerUnavailable as error:
+                heed_cancelling()
                 lost += 1
                 self._context.report(self.binding.handled.name, str(error))
                 await self._context.clock.sleep(wait_before(lost))

@@ -27,9 +27,13 @@ if TYPE_CHECKING:
 _AT_ONCE = 64  # handlers that run side by side, for all connections
 _SLICE = 200  # connections that are looked at before others have a turn
 _MOST_UNREAD, _FEW_UNREAD = 16, 4  # messages of one connection
-_BAD_REQUEST, _FAILURE, _UNAVAILABLE = 400, 500, 503
+_BAD_REQUEST, _FAILURE, _UNAVAILABLE, _TOO_LATE = 400, 500, 503, 504
 _LEAVING_A_SECOND = 2000
 _PASSING = (StoreUnavailable, BrokerUnavailable, NotRunning, CircuitOpen, TimedOut)
+
+
+class _Late(Exception):  # a handler that was given up
+    """A handler was not done within its `Timeout`."""
 
 
 class Switchboard:
@@ -186,6 +190,8 @@ class Switchboard:
         except DecodeError as error:
             self._numbers.of(binding.handled.name).failed += 1
             peer.wire.close(INVALID, str(error))
+        except _Late:
+            peer.wire.close(LATER, "it took too long")
         except _PASSING as error:
             self._log.warning("%s on a message of %s: %s", binding.handled.name, peer.id, error)
             peer.wire.close(LATER, "try again soon")
@@ -200,13 +206,33 @@ class Switchboard:
         arguments.update((name, peer.opening.parameters[name]) for name in handler.names)
         if handler.socket is not None:
             arguments[handler.socket] = Socket(self.registry, peer, effects)
-        answer = await self._respond(handler, arguments, caller=peer.opening.caller)
+        if peer.binding.seconds is None:
+            answer = await self._respond(handler, arguments, caller=peer.opening.caller)
+        else:
+            answer = await self._timed(handler, arguments, peer)
         if effects is not peer.held:
             effects.release()
         return answer
 
+    async def _timed(self, handler: SocketHandler, arguments: dict[str, Any], peer: Peer) -> Any:
+        """What the handler returns, unless its time is up: it is cancelled then, and its unit undone."""
+        deadline = asyncio.timeout(peer.binding.seconds)
+        try:
+            async with deadline:
+                return await self._respond(handler, arguments, caller=peer.opening.caller)
+        except TimeoutError as error:
+            if not deadline.expired():
+                raise
+            self._numbers.of(handler.handled.name).failed += 1
+            self._log.warning(
+                "%s was given up after %g s, the limit of its Timeout", handler.handled.name, peer.binding.seconds
+            )
+            raise _Late from error
+
     def _refused(self, handler: SocketHandler, error: Exception) -> Refused:
         status = getattr(error, "status_code", _FAILURE)
+        if isinstance(error, _Late):
+            return Refused(_TOO_LATE, "This was not done in time, and was given up.")
         if isinstance(error, _PASSING):
             return Refused(_UNAVAILABLE, "Try again soon.")
         if _BAD_REQUEST <= status < _FAILURE:

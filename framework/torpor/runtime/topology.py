@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from torpor.contract.event import Contract
     from torpor.kernel.topic import Topic
-    from torpor.runtime.plan import Handled, Plan
+    from torpor.runtime.plan import Handled, Plan, RouteBinding, SocketBinding
 
 
 class TopicUse:
@@ -224,11 +224,27 @@ def _service(plan: Plan) -> dict[str, Any]:
         for b in (*plan.subscribers, *plan.listeners)
     ]
     answers = [{**_handler(b.handled), "topic": b.topic, "request": b.contract.__name__} for b in plan.answerers]
-    routes = [{**_handler(b.handled), "method": b.method, "path": b.path} for b in plan.routes]
+    routes = [_route(binding) for binding in plan.routes]
     ticks = [{**_handler(b.handled), "schedule": repr(b.schedule)} for b in plan.tickers]
     told = {"name": plan.name, "subscribers": listens, "answers": answers, "routes": routes, "schedules": ticks}
-    sockets = [{**_handler(b.handled), "path": b.path} for b in plan.sockets]
+    sockets = [_socket(binding) for binding in plan.sockets]
     return {**told, "sockets": sockets} if sockets else told
+
+
+def _route(binding: RouteBinding) -> dict[str, Any]:
+    told = {**_handler(binding.handled), "method": binding.method, "path": binding.path}
+    rules = binding.access.rules
+    if rules is None:
+        return told
+    from torpor.kernel.versioned import Versioned
+
+    version = rules.of(Versioned)
+    return told if version is None else {**told, "version": version.version}
+
+
+def _socket(binding: SocketBinding) -> dict[str, Any]:
+    publishes = {contract.__name__ for handler in binding.handlers for contract in handler.handled.publishes}
+    return {"name": binding.handled.name, "path": binding.path, "publishes": sorted(publishes)}
 
 
 def _handler(handled: Handled) -> dict[str, Any]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
-from torpor.kernel.errors import NotRunning
-from torpor.runtime.asking import Asking
+from torpor.kernel.errors import BrokerUnavailable, NotRunning
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torpor.kernel.message import Message
-    from torpor.ports.exchange import Exchange, Listening
+    from torpor.ports.exchange import Exchange, Take
     from torpor.ports.store import Store
     from torpor.runtime.answering import Answering
+    from torpor.runtime.asking import Asking
     from torpor.runtime.context import Context
+    from torpor.runtime.ear import Ear
     from torpor.runtime.hearing import Hearing
     from torpor.runtime.plan import AnswererBinding, Plan, SubscriberBinding
     from torpor.runtime.telling import Telling
@@ -25,7 +27,7 @@ class Traffic:
     """What one service asks and answers, tells and hears, from start to drain."""
 
     def __init__(self, plan: Plan, exchange: Exchange | None, *, store: Store, context: Context) -> None:
-        self.ask = Asking(exchange, context.envelope)
+        self._asking: Asking | None = None  # until something is asked
         self._exchange = exchange
         self._plan = plan
         self._store = store
@@ -33,7 +35,16 @@ class Traffic:
         self._telling: Telling | None = None  # until there is something to tell
         self._answering: list[Answering] = []
         self._hearing: list[Hearing] = []
-        self._listening: dict[str, Listening] = {}
+        self._ears: dict[str, Ear] = {}
+
+    @property
+    def ask(self) -> Asking:
+        """What asks other services."""
+        if self._asking is None:
+            from torpor.runtime.asking import Asking
+
+            self._asking = Asking(self._exchange, self._context.envelope)
+        return self._asking
 
     @property
     def under_way(self) -> int:
@@ -63,15 +74,22 @@ class Traffic:
                 raise NotRunning(f"{self._plan.name!r} needs a broker that carries what is not kept.")
             return
         for listener in self._plan.listeners:
-            if listener.handled.name not in self._listening:
+            if listener.handled.name not in self._ears:
                 await self._hear(listener, exchange)
         for answerer in self._plan.answerers:
-            if answerer.handled.name not in self._listening:
+            if answerer.handled.name not in self._ears:
                 await self._answer(answerer, exchange)
+
+    async def look(self) -> None:
+        """Tells of each handler whether it hears. Called now and then."""
+        for name, ear in self._ears.items():
+            with contextlib.suppress(BrokerUnavailable):  # of which another part tells
+                await ear.look()
+            self._context.health.report(name, ear.trouble)
 
     async def retire(self) -> None:
         """Hears no more: what was heard goes on."""
-        await asyncio.gather(*(listening.stop() for listening in self._listening.values()))
+        await asyncio.gather(*(ear.stop() for ear in self._ears.values()))
 
     async def drained(self) -> None:
         """Waits until all that was heard is handled, and all that is to be told is told."""
@@ -96,7 +114,7 @@ class Traffic:
         handled = listener.handled
         single = Single(handled, self._store, self._context, returns_events=True)
         hearing = Hearing(listener, single, context=self._context)
-        self._listening[handled.name] = await exchange.listen(listener.topic, listener.group, hearing.take)
+        await self._listen(handled.name, exchange, listener.topic, group=listener.group, take=hearing.take)
         self._hearing.append(hearing)
 
     async def _answer(self, answerer: AnswererBinding, exchange: Exchange) -> None:
@@ -106,5 +124,13 @@ class Traffic:
         handled = answerer.handled
         single = Single(handled, self._store, self._context, returns_events=False)
         answering = Answering(answerer, single, exchange=exchange, context=self._context)
-        self._listening[handled.name] = await exchange.listen(answerer.topic, self._plan.name, answering.take)
+        await self._listen(handled.name, exchange, answerer.topic, group=self._plan.name, take=answering.take)
         self._answering.append(answering)
+
+    async def _listen(self, name: str, exchange: Exchange, topic: str, *, group: str, take: Take) -> None:
+        from torpor.runtime.ear import Ear
+
+        ear = Ear(exchange, topic, group, take=take, clock=self._context.clock)
+        await ear.open()
+        self._ears[name] = ear
+        self._context.health.report(name, ear.trouble)

@@ -10,7 +10,6 @@ from torpor.contract.codec import encode
 from torpor.kernel.errors import ConfigurationError, NotRunning, StatementFailed, UndeclaredEvent
 from torpor.kernel.message import Timer
 from torpor.runtime.deferred import Deferred
-from torpor.runtime.steps import StepKey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from torpor.kernel.message import Message
     from torpor.ports.clock import Clock
     from torpor.ports.unit import Unit
+    from torpor.runtime.steps import StepKey
 
 
 _PASSED_ON = ("traceparent", "authtype", "authid")
@@ -85,7 +85,7 @@ class Tx:
 
     __slots__ = (
         "_caller", "_deferred", "_envelope", "_follows", "_handled", "_is_shared", "_request", "_session", "_unit",
-        "fleeting", "message", "published", "timers",
+        "fleeting", "forgotten", "message", "published", "timers",
     )  # fmt: skip
 
     def __init__(
@@ -112,6 +112,7 @@ class Tx:
         self.published: list[Message] = []
         self.fleeting: list[Message] = []  # not for the outbox: told once the unit has committed
         self.timers: list[Timer] = []
+        self.forgotten: set[str] = set()  # tags
 
     async def execute(self, statement: str, *parameters: object) -> int:
         """Runs a statement at once; returns the number of rows it changed."""
@@ -192,6 +193,17 @@ class Tx:
         else:
             self.published.append(message)
 
+    def forget(self, *tags: str) -> None:
+        """Has the answers that are kept with these tags given to nobody any more, once the transaction has committed;
+        see `Cached`."""
+        _ = self._open
+        given: tuple[object, ...] = tags
+        for tag in given:
+            if not isinstance(tag, str):
+                told = f"tx.forget({tag!r}): a tag is a text, such as 'orders'."
+                raise ConfigurationError([f"{told} Write tx.forget(*tags) for a list of them."])
+        self.forgotten.update(tags)
+
     async def cancel(self, timer: str) -> bool:
         """Ends a named wait, so that its event is not published; False when it is over already, or never was."""
         waiting = [wait for wait in self.timers if wait.name == timer]
@@ -202,6 +214,8 @@ class Tx:
     @property
     def step_key(self) -> StepKey:
         """Makes keys for calls to other systems: `tx.step_key("charge")` is the same each time this is handled."""
+        from torpor.runtime.steps import StepKey
+
         return StepKey(self._handled.name, self._request if self.message is None else self.message.id)
 
     async def flush(self) -> None:

@@ -41,6 +41,7 @@ class Units:
         self._metrics = context.metrics.of(work.handled.name)
         self._attempts = Attempts(work, context)
         self._is_always_careful = work.retry.isolated or work.is_apart
+        self._is_light = self._attempts.is_straight and not store.promises.is_transactional
         self._careful = 0
         self.gate = Gate(work.policies.pause, name=work.handled.name, context=context)
 
@@ -64,9 +65,11 @@ class Units:
 
     async def _run(self, batch: Sequence[Delivery]) -> None:
         lost = 0
+        is_alone = self._is_light and len(batch) == 1 and batch[0].parked is None
+        run_once = self._run_alone if is_alone else self._run_once
         while True:
             try:
-                await self._run_once(batch)
+                await run_once(batch)
             except HandlerFailed as failure:
                 if self._work.is_batch and len(batch) > 1:
                     self._found(lost)
@@ -112,15 +115,46 @@ class Units:
             if effects.deferred is not None:
                 await _send(effects.deferred, unit)
             await unit.append(effects.published, effects.parked, effects.timers)
-            await unit.commit()
+            try:
+                await unit.commit()
+            except StoreUnavailable:  # it may have been committed, and is then not done again
+                self._context.committed(Committed(forgotten=effects.forgotten))
+                raise
         self._careful = max(0, self._careful - 1)
+        self._end(effects, started)
+
+    async def _run_alone(self, batch: Sequence[Delivery]) -> None:
+        """As `_run_once`, for one delivery, a handler that asks for its event alone, and no database: there is nothing
+        to ask of it, and most leave nothing behind."""
+        started = self._context.clock.time()
+        effects = Effects()
+        async with self._store.unit() as unit:
+            if not await self._attempts.straight(unit, batch, effects):
+                self._attempts.park(batch[0], batch[0].fault or "", effects)
+            if not effects.is_nothing:
+                await unit.append(effects.published, effects.parked, effects.timers)
+                await unit.commit()
+        self._end(effects, started)
+
+    def _end(self, effects: Effects, started: float) -> None:
+        """Counts what a unit has done, and tells what it has left."""
         self._count(effects, self._context.clock.time() - started)
+        if effects.is_nothing:
+            return
         parked = len(effects.parked) + effects.claimed
-        rows = Committed(len(effects.published), parked=parked, timers=len(effects.timers), fleeting=effects.fleeting)
+        rows = Committed(
+            len(effects.published),
+            parked=parked,
+            timers=len(effects.timers),
+            fleeting=effects.fleeting,
+            forgotten=effects.forgotten,
+        )
         self._context.committed(rows)
 
     async def _attempt(self, unit: Unit, batch: Sequence[Delivery], effects: Effects, *, is_careful: bool) -> None:
         """Has those of a batch handled whose turn it is."""
+        if self._attempts.is_straight and len(effects.fresh) == len(batch) and not effects.blocked:
+            batch = batch[await self._attempts.straight(unit, batch, effects) :]
         ready: Ready = {}
         attempt = self._attempts.again if is_careful else self._attempts.once
         for delivery in batch:

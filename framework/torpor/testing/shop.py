@@ -104,7 +104,8 @@ class TestShop:
             raise NotRunning("These services take no WebSockets. Declare one with .socket(path).")
         path, _, query = path.partition("?")
         named = {name.lower(): value for name, value in (headers or {}).items()}
-        return TestSocket(door.let_in, Knock(path, query, {"host": "torpor.test", **named}), self.settle)
+        knock = Knock(path, query, {"host": "torpor.test", **named}, client="127.0.0.1")  # as its requests come from
+        return TestSocket(door.let_in, knock, self.settle)
 
     async def publish(self, event: object, *, id: str | None = None) -> None:
         """Publishes an event as if another service had; twice with one `id` is a redelivery. A `Message` goes out

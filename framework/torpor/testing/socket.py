@@ -74,7 +74,7 @@ class TestSocket:
         """Sends text or bytes as they are, all else as JSON, and waits until nothing is in flight."""
         if self._board is None or self._peer is None or self.close_code is not None:
             raise NotRunning("This connection is not open. Use it as `async with shop.connect(...) as socket:`.")
-        limit = self._peer.binding.limits.message_size
+        limit = self._peer.binding.message_size
         sent = message if isinstance(message, str | bytes) else json.dumps(message)
         if len(sent.encode() if isinstance(sent, str) else sent) > limit:
             self.close(TOO_BIG, f"a message of more than {limit} bytes")

@@ -32,7 +32,7 @@ async def test_a_customer_is_told_each_thing_once(shop: TestShop) -> None:
     shipped = OrderShipped(order_id="1", customer_id="ada")
     await hear(shop, placed, shipped, shipped)
     mailbox = (await shop.get("/notifications/ada")).json()
-    assert sorted(mailbox, key=lambda message: message["kind"]) == [
+    assert sorted(mailbox["items"], key=lambda message: message["kind"]) == [
         {"order_id": "1", "kind": "placed", "text": "Thank you. Your order 1 is in our books."},
         {"order_id": "1", "kind": "shipped", "text": "Your order 1 is on its way."},
     ]
@@ -41,11 +41,11 @@ async def test_a_customer_is_told_each_thing_once(shop: TestShop) -> None:
 async def test_a_cancellation_says_why(shop: TestShop) -> None:
     """The message holds the reason."""
     await hear(shop, OrderCancelled(order_id="1", customer_id="ada", reason="balance too low"))
-    (told,) = (await shop.get("/notifications/ada")).json()
+    (told,) = (await shop.get("/notifications/ada")).json()["items"]
     assert told["text"] == "Your order 1 is cancelled: balance too low."
 
 
 async def test_a_customer_who_was_told_nothing_has_an_empty_mailbox(shop: TestShop) -> None:
     """A customer that this service never heard of is no error."""
     response = await shop.get("/notifications/eve")
-    assert (response.status_code, response.json()) == (200, [])
+    assert (response.status_code, response.json()) == (200, {"items": [], "next": None})

@@ -65,7 +65,7 @@ async def assert_conserved(shop: TestShop) -> None:
     await shop.settle()
     assert not await shop.parked()
     for status in ("placed", "reserved", "paid"):
-        assert (await shop.get(f"/orders?status={status}")).json() == []
+        assert (await shop.get(f"/orders?status={status}")).json()["items"] == []
     for sku, (available, _) in STOCK.items():
         left, reserved, shipped = await stock(shop, sku)
         assert (left + shipped, reserved) == (available, 0)
@@ -80,7 +80,7 @@ async def test_a_good_order_goes_through_all_five(shop: TestShop) -> None:
     assert await stock(shop, "pot") == (2, 0, 1)
     assert await account(shop, "ada") == (997_080, 2920)
     assert (await shop.get(f"/shipping/{order['id']}")).json()["status"] == "shipped"
-    told = (await shop.get("/notifications/ada")).json()
+    told = (await shop.get("/notifications/ada")).json()["items"]
     assert sorted(message["kind"] for message in told) == ["placed", "shipped"]
 
 
@@ -114,7 +114,7 @@ async def test_a_refused_shipment_gives_money_and_stock_back_and_cancels(shop: T
     assert len(shop.published(PaymentTaken)) == 1
     assert await account(shop, "ada") == (1_000_000, 0)
     assert await stock(shop, "tea") == (5000, 0, 0)
-    told = (await shop.get("/notifications/ada")).json()
+    told = (await shop.get("/notifications/ada")).json()["items"]
     assert sorted(message["kind"] for message in told) == ["cancelled", "placed"]
 
 
@@ -130,7 +130,7 @@ async def test_an_event_that_comes_again_has_one_effect(shop: TestShop, id: str 
     assert (order["status"], order["total_cents"]) == ("shipped", 1400)
     assert await stock(shop, "cup") == (38, 0, 2)
     assert await account(shop, "ada") == (998_600, 1400)
-    assert len((await shop.get("/notifications/ada")).json()) == 2
+    assert len((await shop.get("/notifications/ada")).json()["items"]) == 2
 
 
 @pytest.mark.parametrize("seed", range(5))

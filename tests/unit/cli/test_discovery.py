@@ -38,7 +38,7 @@ def problems_of(error: pytest.ExceptionInfo[ConfigurationError]) -> str:
 def test_a_folder_with_service_py_is_a_package(tmp_path: Path, name: str) -> None:
     """A package's folder gives its service module, seen from the folder's parent."""
     [target] = find_paths([str(package(tmp_path, name))])
-    assert (target.module, target.root) == (f"{name}.service", tmp_path)
+    assert (target.module, target.root) == (f"{name}.service", str(tmp_path))
 
 
 def test_a_package_in_packages_keeps_its_whole_name(tmp_path: Path, name: str) -> None:
@@ -46,7 +46,7 @@ def test_a_package_in_packages_keeps_its_whole_name(tmp_path: Path, name: str) -
     folder = package(tmp_path / f"{name}_outer", name)
     (tmp_path / f"{name}_outer" / "__init__.py").touch()
     [target] = find_paths([str(folder)])
-    assert (target.module, target.root) == (f"{name}_outer.{name}.service", tmp_path)
+    assert (target.module, target.root) == (f"{name}_outer.{name}.service", str(tmp_path))
 
 
 def test_a_folder_of_packages_gives_each_in_order_of_name(tmp_path: Path, name: str) -> None:

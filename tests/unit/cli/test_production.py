@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from torpor.cli.production import overridden, parser, prepare
 from torpor.kernel.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SERVICE = """
 from torpor import Event, Service, Tx
@@ -28,7 +31,7 @@ def test_options_are_parsed() -> None:
     """Several services, a folder and an address may be given."""
     options = parser().parse_args(["a.b:c", "d:e", "--app-dir", "src", "--host", "0.0.0.0", "--port", "80"])
     assert options.services == ["a.b:c", "d:e"]
-    assert (options.app_dir, options.host, options.port) == (Path("src"), "0.0.0.0", 80)
+    assert (options.app_dir, options.host, options.port) == ("src", "0.0.0.0", 80)
 
 
 def test_no_service_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from torpor import Event, Raw, command, event
 from torpor.contract.checks import problems_of
-from torpor.contract.codec import decode, encode
+from torpor.contract.codec import decode, decoder_of, encode
 from torpor.kernel.errors import DecodeError, StoreUnavailable
 from torpor.kernel.message import Message
 
@@ -231,3 +231,24 @@ def test_the_mistakes_of_a_contract_are_told_before_anything_is_opened() -> None
         f"whose payload is {Raw()!r}. It needs one field, of the type bytes; it has data: bytes, more: str.",
     ]
     assert told[3:] == [[], [], [], []]
+
+
+@pytest.mark.parametrize("cls", [Placed, Tick, Photo])
+@pytest.mark.parametrize("data", [b'{"orderId": "1"}', b'{"symbol": "A", "price": 1}', b"{", b"\x89PNG"])
+@pytest.mark.parametrize("type", ["placed", "ticks", "photos", "other", ""])
+@pytest.mark.parametrize(
+    "attributes",
+    [{}, {"datacontenttype": "application/json"}, {"datacontenttype": "image/png"}, {"dataversion": "2"}],
+)
+def test_a_decoder_of_one_class_reads_as_any(
+    cls: type[Any], data: bytes, type: str, attributes: dict[str, str]
+) -> None:
+    """What is made once for a class reads, and refuses, what `decode` does, in the same words."""
+    message = Message("topic", data, id="1", type=type, attributes=attributes)
+    results = []
+    for read in (decoder_of(cls), lambda message: decode(cls, message)):
+        try:
+            results.append(repr(read(message)))
+        except DecodeError as error:
+            results.append(str(error))
+    assert results[0] == results[1]

@@ -7,7 +7,9 @@ import pytest
 
 from torpor import Event, Message, Service, Tx
 from torpor.adapters.memory.broker import MemoryBroker
+from torpor.features.relay import Relay
 from torpor.kernel.errors import BrokerUnavailable, Rejected
+from torpor.ports.outbox import LogEntry, OutboxLog
 from torpor.testing import TestShop
 
 
@@ -164,6 +166,97 @@ async def test_a_clean_stop_publishes_nothing_twice() -> None:
         broker.confirms.set()
         await stopping
         assert sent(shop) == [("a", 1)]
+
+
+class Watched:
+    """An outbox log that notes past what it is read."""
+
+    def __init__(self, inner: OutboxLog) -> None:
+        self.advance = inner.advance
+        self.replay = inner.replay
+        self.pasts: list[int] = []
+        self._inner = inner
+
+    async def pending(
+        self, limit: int, epoch: int | None = None, past: Mapping[int, int] | None = None
+    ) -> Sequence[LogEntry]:
+        """Reads, and notes the position that is read on from; 0 when it is the cursor's."""
+        self.pasts.append((past or {}).get(0, 0))
+        return await self._inner.pending(limit, epoch, past)
+
+
+def watched(shop: TestShop, batch: int) -> Watched:
+    """Puts a watched log under the only relay of a shop, and has it take so many rows at a time."""
+    (host,) = shop.hosts
+    (relay,) = (duty for duty in host.duties if isinstance(duty, Relay))
+    relay.batch = batch
+    log = Watched(host.store.outbox)
+    host.store.outbox = log  # type: ignore[assignment]  # trim and state are not asked for
+    return log
+
+
+async def test_the_next_batch_is_read_while_one_is_on_its_way() -> None:
+    """In a backlog the relay does not wait for confirmations before it reads on, and publishes only behind them."""
+    async with TestShop(sender()) as shop:
+        log = watched(shop, batch=2)
+        (host,) = shop.hosts
+        broker = await opened(shop)
+        broker.is_away = True
+        await send(shop, "a", *range(7))
+        held = Held(shop.hub)
+        held.confirms = asyncio.Event()
+        await held.start()
+        host.broker = held
+        log.pasts.clear()
+        await shop.clock.advance(5)
+        await shop.until(lambda: log.pasts == [0, 2])
+        assert sent(shop) == [("a", 0), ("a", 1)]
+        held.confirms.set()
+        await shop.settle()
+        assert sent(shop) == [("a", number) for number in range(7)]
+
+
+async def test_what_was_read_ahead_waits_behind_a_refusal() -> None:
+    """A refusal that comes when the next batch is read already parks that batch's messages of the key as well."""
+    async with TestShop(sender()) as shop:
+        log = watched(shop, batch=2)
+        broker = await opened(shop)
+        broker.is_away = True
+        await send(shop, "a", 0, 1, 2)
+        await send(shop, "b", 3)
+        await send(shop, "a", 4)
+        broker.refused = 1
+        broker.is_away = False
+        log.pasts.clear()
+        await shop.clock.advance(10)
+        await shop.settle()
+        assert log.pasts[:2] == [0, 2]
+        assert sent(shop) == [("a", 0), ("b", 3)]
+        assert [row.state for row in await shop.parked("outbox")] == ["parked", "waiting", "waiting"]
+
+
+async def test_what_was_read_ahead_of_a_replay_is_not_published() -> None:
+    """A replay while a batch is on its way has the relay begin anew from where the cursors are then."""
+    async with TestShop(sender()) as shop:
+        shop.hub.deduplicates = False
+        (host,) = shop.hosts
+        await send(shop, "a", 0)
+        await shop.settle()
+        broker = await opened(shop)
+        broker.is_away = True
+        watched(shop, batch=1)
+        await send(shop, "a", 1, 2)
+        held = Held(shop.hub)
+        held.confirms = asyncio.Event()
+        await held.start()
+        host.broker = held
+        await shop.clock.advance(5)
+        await shop.until(lambda: len(sent(shop)) == 2)
+        await host.store.outbox.replay(0)
+        held.confirms.set()
+        await shop.clock.advance(5)
+        await shop.settle()
+        assert [number for _, number in sent(shop)] == [0, 1, 0, 1, 2]
 
 
 class Text(Event, topic="text"):

@@ -10,6 +10,7 @@ from torpor.kernel.errors import ConfigurationError, did_you_mean
 from torpor.kernel.ids import uuid7
 from torpor.kernel.keys import slot_of
 from torpor.kernel.message import Message
+from torpor.kernel.order import Order
 from torpor.kernel.retry import Retry, wait_before
 from torpor.runtime.ids import new_id
 
@@ -43,6 +44,16 @@ def test_a_key_has_one_slot(key: str, one: str, other: str, slots: int) -> None:
     first = slot_of(Message("t", b"", id=one, type="t", key=key), slots)
     assert 0 <= first < slots
     assert first == slot_of(Message("t", b"", id=other, type="t", key=key), slots)
+
+
+@given(st.lists(st.tuples(ANY_TEXT, st.none() | ANY_TEXT)), st.integers(1, 64))
+def test_the_lanes_of_many_are_those_of_each(messages: list[tuple[str, str | None]], lanes: int) -> None:
+    """By key, or by id where there is none; by id when nothing waits; all in one when all follow each other."""
+    made = [Message("t", b"", id=id, type="t", key=key) for id, key in messages]
+    keyless = [Message("t", b"", id=id, type="t") for id, _ in messages]
+    assert Order.KEY.lanes_of(made, lanes) == [slot_of(message, lanes) for message in made]
+    assert Order.NONE.lanes_of(made, lanes) == [slot_of(message, lanes) for message in keyless]
+    assert Order.STRICT.lanes_of(made, lanes) == [0] * len(made)
 
 
 def test_messages_without_a_key_are_spread() -> None:

@@ -11,6 +11,7 @@ from torpor import (
     Caller,
     ConfigurationError,
     CustomAuth,
+    ETags,
     Event,
     Router,
     Service,
@@ -53,6 +54,10 @@ async def known(headers: Mapping[str, str]) -> Caller | None:
 
 
 people = CustomAuth(known)
+
+
+class Strange:
+    """What pydantic knows nothing of."""
 
 
 class Mistake(Exception):
@@ -306,10 +311,10 @@ def test_mistakes_of_a_declaration_are_told_together() -> None:
 
     async def come(text: str) -> None: ...
 
-    @inner.socket("/{room}", connect=come, origins=["shop.example"], limits=3, subprotocols=["a b"])  # type: ignore[arg-type]
+    @inner.socket("/{room}", connect=come, rules=[ETags()], limits=3, subprotocols=["a b"], sends=[Strange])  # type: ignore[arg-type]
     async def talk(message: Say, other: Say) -> None: ...
 
-    @wrong.socket("/{room}", orgins=[])  # type: ignore[call-arg]
+    @wrong.socket("/{room}", limit=[])  # type: ignore[call-arg]
     async def hush(message: Say, caller: Caller) -> None: ...
 
     wrong.include(inner)
@@ -318,12 +323,13 @@ def test_mistakes_of_a_declaration_are_told_together() -> None:
     text = str(caught.value)
     for part in (
         "asks for Caller, and nothing finds out who calls",
-        "has an unknown option 'orgins'. Did you mean 'origins'?",
+        "has an unknown option 'limit'. Did you mean 'limits'?",
         "has {room} in its path, and no parameter of that name",
         "has these parameters for it: 'message', 'other'",
         "wrong.come, which asks for 'text'",
-        "has the origin 'shop.example'",
+        "has ETags() among its rules=, which is for requests. Drop it; a socket takes Limit, BodyLimit",
         "has limits=3",
+        "Strange'> among its sends=",
         "has the subprotocol 'a b'",
     ):
         assert part in text, (part, text)
@@ -340,7 +346,7 @@ def test_sockets_are_asked_for_where_there_are_some() -> None:
         bind(service)
 
 
-@pytest.mark.parametrize("name", ["message_size", "rate", "burst", "buffer", "heartbeat", "connections"])
+@pytest.mark.parametrize("name", ["rate", "burst", "buffer", "heartbeat", "connections"])
 def test_a_limit_is_more_than_nothing(name: str) -> None:
     """No limit may be zero."""
     with pytest.raises(ConfigurationError, match=f"SocketLimits\\({name}=0\\)"):

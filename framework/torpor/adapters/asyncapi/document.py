@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, create_model
-from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+from pydantic.json_schema import models_json_schema
 
-from torpor.adapters.asyncapi.replies import add_replies, codec_of
+from torpor.adapters.asyncapi.replies import add_replies
+from torpor.adapters.asyncapi.schemas import SCHEMAS, Schemas, free, schema_of_type, standing_alone
+from torpor.adapters.asyncapi.sockets import add_sockets
+from torpor.contract.answer import answer_of
 from torpor.contract.payload import content_type_of
 from torpor.contract.shapes import schema_of
 from torpor.kernel.errors import ConfigurationError
@@ -18,23 +21,22 @@ from torpor.kernel.media import JSON
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-    from pydantic.json_schema import JsonSchemaValue
-    from pydantic_core import core_schema
-
     from torpor.contract.event import Contract
     from torpor.runtime.plan import Plan
 
     Stubs = Mapping[type[Contract], type[BaseModel]]
 
-_SCHEMAS = "#/components/schemas/"
 _NOWHERE = "nats://nowhere"  # FastStream leaves the channels of a broker without a server out
 _CORRELATION_ID = "$message.header#/{}correlationid"
 
 
-def document(plans: Sequence[Plan], title: str, *, version: str, broker_url: str | None) -> dict[str, Any]:
-    """The AsyncAPI 3 document of services: an operation for each subscriber and for each contract they publish.
+def document(
+    plans: Sequence[Plan], title: str, *, version: str, broker_url: str | None, web: str = "localhost:8000"
+) -> dict[str, Any]:
+    """The AsyncAPI 3 document of services: an operation for each subscriber, each contract they publish, each socket.
 
-    The broker's servers are told without user, password and path; a broker in memory has none.
+    The broker's servers are told without user, password and path; a broker in memory has none. `web` is where sockets
+    are to be found, unless a client knows better.
     """
     try:
         from faststream.specification import AsyncAPI
@@ -51,10 +53,11 @@ def document(plans: Sequence[Plan], title: str, *, version: str, broker_url: str
     made = AsyncAPI(twin, title=title, version=version).to_specification().to_jsonable()
     if not _servers(broker_url):
         made["servers"] = {}
-    types = {_SCHEMAS + name: content_type_of(contract) for contract, name in names.items()}
+    types = {SCHEMAS + name: content_type_of(contract) for contract, name in names.items()}
     mended = _mended(made, schemas, types, correlation_id=_CORRELATION_ID.format("ce_" if is_kafka else "ce-"))
     add_replies(mended, plans, names)
-    for part in (mended["channels"], mended["components"]["messages"]):
+    add_sockets(mended, plans, web)
+    for part in (mended["channels"], mended["operations"], *mended["components"].values()):
         part.update(_sorted({name: part.pop(name) for name in [*part]}))
     return mended
 
@@ -122,53 +125,18 @@ def _schemas(plans: Sequence[Plan]) -> tuple[dict[type[Contract], str], dict[str
     models = [contract for contract in contracts if contract.__torpor_codec__ is None]
     references, definitions = models_json_schema(
         [(contract, "validation") for contract in models],
-        ref_template=_SCHEMAS + "{model}",
-        schema_generator=_Schemas,
+        ref_template=SCHEMAS + "{model}",
+        schema_generator=Schemas,
     )
-    names = {contract: references[contract, "validation"]["$ref"].removeprefix(_SCHEMAS) for contract in models}
+    names = {contract: references[contract, "validation"]["$ref"].removeprefix(SCHEMAS) for contract in models}
     schemas = dict(definitions.get("$defs", {}))
     for contract in [contract for contract in contracts if contract not in names]:
-        names[contract] = _free(contract.__name__, schemas)
-        schemas[names[contract]] = _standing_alone(schema_of(contract) or {}, names[contract], schemas)
+        names[contract] = free(contract.__name__, schemas)
+        schemas[names[contract]] = standing_alone(schema_of(contract) or {}, names[contract], schemas)
     for contract in [contract for contract in contracts if contract.__torpor_is_request__]:
         answer = f"{names[contract]}.answer"
-        schemas[answer] = _standing_alone(codec_of(contract).schema() or {}, answer, schemas)
+        schemas[answer] = standing_alone(schema_of_type(answer_of(contract)), answer, schemas)
     return names, schemas
-
-
-def _standing_alone(schema: Mapping[str, Any], name: str, schemas: dict[str, Any]) -> dict[str, Any]:
-    """A schema of another maker than pydantic, with what it refers to added to the schemas under free names."""
-    inner = schema.get("$defs", {})
-    moved = {f"#/$defs/{key}": _SCHEMAS + _free(f"{name}.{key}", schemas) for key in inner}
-    for key, value in inner.items():
-        schemas[moved[f"#/$defs/{key}"].removeprefix(_SCHEMAS)] = _pointing(value, moved)
-    pointing: dict[str, Any] = _pointing({key: value for key, value in schema.items() if key != "$defs"}, moved)
-    return pointing
-
-
-def _pointing(node: Any, moved: Mapping[str, str]) -> Any:
-    """A copy whose references follow what has moved."""
-    if isinstance(node, dict):
-        return {
-            key: moved.get(value, value) if key == "$ref" else _pointing(value, moved) for key, value in node.items()
-        }
-    return [_pointing(value, moved) for value in node] if isinstance(node, list) else node
-
-
-def _free(name: str, taken: Mapping[str, Any]) -> str:
-    """A name that is not taken."""
-    return name if name not in taken else _free(f"{name}_", taken)
-
-
-class _Schemas(GenerateJsonSchema):
-    """JSON Schema as AsyncAPI takes it: a discriminator is the name of a property."""
-
-    def tagged_union_schema(self, schema: core_schema.TaggedUnionSchema) -> JsonSchemaValue:
-        made = super().tagged_union_schema(schema)
-        discriminator = made.get("discriminator")
-        if isinstance(discriminator, dict):
-            made["discriminator"] = discriminator["propertyName"]
-        return made
 
 
 def _servers(broker_url: str | None) -> list[str]:

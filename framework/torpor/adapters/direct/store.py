@@ -71,8 +71,8 @@ class DirectUnit:
     __slots__ = ("_broker", "_held", "_mark", "_parked_topic", "_set_aside", "requests", "statements")
 
     def __init__(self, broker: Broker, parked_topic: str | None) -> None:
-        self.statements: Statements = NoStatements()
-        self.requests: Requests = NoRequests()
+        self.statements: Statements = _STATEMENTS
+        self.requests: Requests = _REQUESTS
         self._broker = broker
         self._parked_topic = parked_topic
         self._held: list[Message] = []
@@ -169,12 +169,17 @@ class NoStatements:
         raise _no_database()
 
 
+_STATEMENTS, _REQUESTS = NoStatements(), NoRequests()
+
+
 class NoOutbox:
     """Always empty: messages are published by their units."""
 
     __slots__ = ()
 
-    async def pending(self, limit: int, epoch: int | None = None) -> Sequence[LogEntry]:
+    async def pending(
+        self, limit: int, epoch: int | None = None, past: Mapping[int, int] | None = None
+    ) -> Sequence[LogEntry]:
         return ()
 
     async def advance(self, positions: Mapping[int, int], epoch: int, parked: Sequence[ParkedMessage] = ()) -> None:

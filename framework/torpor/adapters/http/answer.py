@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ PROBLEM = "application/problem+json"
 class Answer:
     """What is said to a request."""
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("body", "head", "headers", "status")
 
     def __init__(
         self, status: int, body: bytes = b"", content_type: str | None = None, headers: Sequence[tuple[str, str]] = ()
@@ -26,6 +25,7 @@ class Answer:
         self.status = status
         self.body = body
         self.headers = tuple(headers) if content_type is None else (("content-type", content_type), *headers)
+        self.head: bytes | None = None  # what a server has made of its status and headers
 
     def __repr__(self) -> str:
         return f"<Answer {self.status}>"
@@ -34,12 +34,18 @@ class Answer:
 def problem(status: int, title: str, headers: Sequence[tuple[str, str]] = ()) -> Answer:
     """What is wrong with a request, by RFC 9457."""
     told = {"type": "about:blank", "title": title, "status": status, "detail": title}
-    return Answer(status, json.dumps(told).encode(), PROBLEM, headers)
+    return Answer(status, _json(told), PROBLEM, headers)
 
 
 def as_json(value: Any, status: int = 200) -> Answer:
     """A value as JSON."""
-    return Answer(status, json.dumps(value, ensure_ascii=False).encode(), JSON)
+    return Answer(status, _json(value), JSON)
+
+
+def _json(value: Any) -> bytes:
+    from json import dumps  # late: an event that is done is answered without
+
+    return dumps(value, ensure_ascii=False).encode()
 
 
 class AnsweringApp:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import re
+from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,19 +12,23 @@ from starlette.routing import Route
 
 from torpor.adapters.http.answer import AnsweringApp
 from torpor.adapters.http.crossing import preflights
-from torpor.adapters.http.describing import describe_problems
+from torpor.adapters.http.describing import describe, describe_problems
 from torpor.adapters.http.edge import Edge
-from torpor.adapters.http.events import HOSTS
+from torpor.adapters.http.events import DEVELOPMENT, HOSTS, streaming
 from torpor.adapters.http.guarding import caller_in, guard_route
 from torpor.adapters.http.idempotency import Once, documentation, once_of, route_of
 from torpor.adapters.http.problems import tell_problems
 from torpor.adapters.http.push import EVENTS
 from torpor.adapters.http.ruling import Ruling
+from torpor.adapters.http.turns import taking_turns, turned
+from torpor.adapters.http.versioning import Versions, version_of
 from torpor.kernel.errors import ConfigurationError
+from torpor.kernel.versioned import shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from torpor.adapters.http.counting import Counting
     from torpor.adapters.http.operations import Operations
     from torpor.adapters.http.push import PushEndpoint
     from torpor.kernel.auth import Auth
@@ -34,7 +38,6 @@ if TYPE_CHECKING:
 
 _ONCE, _HANDED = "torpor_once", Annotated[Any, Depends(once_of)]  # how the endpoint of a request with a key gets it
 _CALLER, _CALLING = "torpor_caller", Annotated[Any, Depends(caller_in)]
-_PARAMETER = re.compile(r"{\w+(:\w+)?}")
 
 
 def build_app(
@@ -44,6 +47,7 @@ def build_app(
     body_limit: int,
     guard_of: Callable[[Auth], Guard] | None = None,
     push: PushEndpoint | None = None,
+    counting: Counting | None = None,
     version: str = "0.1.0",
 ) -> FastAPI:
     """The application of some hosts, which it neither starts nor stops.
@@ -62,9 +66,11 @@ def build_app(
         app.mount(EVENTS.rstrip("/"), AnsweringApp(push.answer))
     app.mount("/-", AnsweringApp(operations.answer))
     tell_problems(app)
-    bindings = _add_routes(app, hosts, guard_of)
+    versions = Versions()
+    bindings = _add_routes(app, hosts, guard_of, ruling=Ruling(counting), versions=versions)
     app.router.routes.extend(preflights(bindings.values()))
     describe_problems(app, bindings)
+    versions.finish(app, partial(describe, bindings=bindings))
     if push is not None:  # behind the routes, so that a service may have this one itself
         app.router.routes.append(
             Route("/", AnsweringApp(push.answer), methods=["POST", "OPTIONS"], include_in_schema=False)
@@ -73,20 +79,30 @@ def build_app(
     return app
 
 
+def open_to_developers(app: FastAPI) -> None:
+    """Has an application show what helps who writes it, and helps who attacks it."""
+    setattr(app.state, DEVELOPMENT, True)
+
+
 def _add_routes(
-    app: FastAPI, hosts: Sequence[Host], guard_of: Callable[[Auth], Guard] | None
+    app: FastAPI,
+    hosts: Sequence[Host],
+    guard_of: Callable[[Auth], Guard] | None,
+    *,
+    ruling: Ruling,
+    versions: Versions,
 ) -> dict[Any, RouteBinding]:
     """Adds every host's routes in the order of their declaration; returns their bindings by endpoint."""
     documentation = (app.openapi_url, app.docs_url, app.redoc_url, app.swagger_ui_oauth2_redirect_url)
     taken = {("GET", path): "FastAPI's documentation" for path in documentation}
     bindings: dict[Any, RouteBinding] = {}
     problems: list[str] = []
-    ruling = Ruling()
     for host in hosts:
         for binding in host.plan.routes:
             handler = f"{binding.handled.name!r} ({binding.handled.location})"
-            other = taken.setdefault((binding.method, _PARAMETER.sub(r"{\1}", binding.path)), handler)
-            if other is not handler:
+            holder = handler if version_of(binding) is None else f"{host.name!r}, in versions"
+            other = taken.setdefault((binding.method, shape_of(binding.path)), holder)
+            if other != holder:
                 problems.append(
                     f"Handler {handler} answers {binding.method} {binding.path}, and so does {other}. "
                     "Change one path, or give one service a prefix."
@@ -94,16 +110,21 @@ def _add_routes(
             endpoint = _endpoint(host, binding)
             try:
                 app.router.add_api_route(
-                    binding.path, endpoint, methods=[binding.method], **binding.options, **_once(host, binding)
+                    binding.path,
+                    endpoint,
+                    methods=[binding.method],
+                    **{**streaming(binding), **binding.options},
+                    **_once(host, binding),
                 )
             except (RuntimeError, AssertionError, TypeError, ValueError) as error:
                 problems.append(f"Handler {handler} is no route for FastAPI: {_on_one_line(error)}")
             else:
                 route: Any = app.router.routes[-1]
-                ruling.around_handler(route, binding, host.clock)
+                ruling.around_handler(route, binding, host)
                 if binding.access.auth is not None:
                     guard_route(app, guard_of, binding)
-                ruling.around_guard(route, binding, host.clock)
+                ruling.around_guard(route, binding, host)
+                versions.take(app.router.routes, binding)
             bindings[endpoint] = binding
     if problems:
         raise ConfigurationError(problems)
@@ -118,9 +139,10 @@ def _once(host: Host, binding: RouteBinding) -> dict[str, Any]:
     return {"route_class_override": route_of(host, binding, policy), "openapi_extra": documentation(policy)}
 
 
-def _endpoint(host: Host, binding: RouteBinding) -> Callable[..., Any]:
+def _endpoint(host: Host, binding: RouteBinding) -> Any:
     """What FastAPI calls: it looks like the handler without what Torpor fills, and hands over to the host."""
-    respond, parameters = host.respond, list(binding.foreign)
+    respond = host.respond
+    parameters, turns = turned(binding)
 
     async def endpoint(**arguments: Any) -> Any:
         return await respond(binding, arguments, caller=arguments.pop(_CALLER, None))
@@ -135,16 +157,17 @@ def _endpoint(host: Host, binding: RouteBinding) -> Callable[..., Any]:
         parameters.append(inspect.Parameter(_ONCE, inspect.Parameter.KEYWORD_ONLY, annotation=_HANDED))
     if binding.access.auth is not None:
         parameters.append(inspect.Parameter(_CALLER, inspect.Parameter.KEYWORD_ONLY, annotation=_CALLING))
+    called: Any = taking_turns(endpoint, turns) if turns else endpoint
     handler = binding.handled.function
-    endpoint.__name__ = binding.handled.name.partition(".")[2]
-    endpoint.__doc__ = handler.__doc__
-    endpoint.__module__ = handler.__module__
-    endpoint.__signature__ = inspect.Signature(  # type: ignore[attr-defined]  # FastAPI reads it
+    called.__name__ = binding.handled.name.partition(".")[2]
+    called.__doc__ = handler.__doc__
+    called.__module__ = handler.__module__
+    called.__signature__ = inspect.Signature(  # FastAPI reads it
         # By keyword, because what Torpor fills has left gaps among the defaults.
         [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters],
         return_annotation=None if binding.returns is NoneType else binding.returns,
     )
-    return endpoint
+    return called
 
 
 def _on_one_line(error: Exception) -> str:

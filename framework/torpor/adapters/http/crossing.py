@@ -9,6 +9,7 @@ from starlette.routing import Route
 from torpor.adapters.http.edge import show
 from torpor.adapters.http.problems import problem_for
 from torpor.kernel.cors import ANY, Cors
+from torpor.kernel.versioned import Versioned
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -63,11 +64,22 @@ def preflights(bindings: Iterable[RouteBinding]) -> list[Route]:
     for binding in bindings:
         cors = None if binding.access.rules is None else binding.access.rules.of(Cors)
         if cors is not None:
-            paths.setdefault(binding.path, {})[binding.method] = cors
+            paths.setdefault(binding.path, {})[binding.method] = _taking_version(cors, binding)
     return [
         Route(path, PreflightApp(by_method), methods=["OPTIONS"], include_in_schema=False)
         for path, by_method in paths.items()
     ]
+
+
+def _taking_version(cors: Cors, binding: RouteBinding) -> Cors:
+    """The same, for a page that says a version: which it asks for, the preflight does not tell."""
+    version = None if binding.access.rules is None else binding.access.rules.of(Versioned)
+    if version is None:
+        return cors
+    return Cors(
+        *cors.origins, headers=[*cors.headers, version.header.lower()], expose=cors.expose,
+        credentials=cors.credentials, max_age=cors.max_age,
+    )  # fmt: skip
 
 
 def _shown(cors: Cors, origin: str | None) -> list[tuple[bytes, bytes]]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from torpor.adapters.http.answer import PROBLEM
+from torpor.adapters.http.turns import describe_turns
+from torpor.kernel.cached import Cached
 from torpor.kernel.limit import BodyLimit
 from torpor.kernel.representation import Deprecated, ETags
 from torpor.runtime.timeout import Timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from fastapi import FastAPI
+    from starlette.routing import BaseRoute
 
     from torpor.runtime.plan import RouteBinding
 
@@ -42,25 +45,28 @@ def describe_problems(app: FastAPI, bindings: Mapping[Any, RouteBinding]) -> Non
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            _describe(document(), app, bindings)
+            routes: Any = app.routes
+            describe(document(), routes, bindings)
         return document()
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's own documentation does
 
 
-def _describe(schema: dict[str, Any], app: FastAPI, bindings: Mapping[Any, RouteBinding]) -> None:
-    routes: Any = app.routes
+def describe(schema: dict[str, Any], routes: Sequence[BaseRoute], bindings: Mapping[Any, RouteBinding]) -> None:
+    """Adds to a document of some routes what it does not tell."""
     for route in routes:
         binding = bindings.get(getattr(route, "endpoint", None))
         operation = schema["paths"].get(getattr(route, "path_format", ""), {})
         operation = None if binding is None else operation.get(binding.method.lower())
         if binding is None or operation is None:
             continue
+        describe_turns(binding, operation)
         responses = operation["responses"]
         rules = binding.access.rules
         if rules is not None and rules.of(Deprecated) is not None:
             operation["deprecated"] = True
-        if rules is not None and rules.of(ETags) is not None and binding.method == "GET":
+        is_tagged = rules is not None and (rules.of(ETags) is not None or rules.of(Cached) is not None)
+        if is_tagged and binding.method == "GET":
             responses.setdefault("304", {"description": "The client has it."})
         for status, told in _problems_of(binding, has_body="requestBody" in operation):
             responses.setdefault(status, {"description": told})

@@ -11,6 +11,7 @@ from starlette.routing import compile_path
 from torpor.adapters.http.problems import problem_for, trace_of
 from torpor.kernel.errors import BrokerUnavailable, CircuitOpen, NotRunning, StoreUnavailable, TimedOut
 from torpor.kernel.limit import BodyLimit
+from torpor.kernel.versioned import shape_of
 
 if TYPE_CHECKING:
     import re
@@ -52,7 +53,7 @@ class Edge:
         self._app = app
         self._limit = body_limit
         self._bindings = bindings
-        self._others = tuple(_limited(bindings))
+        self._others = tuple(_limited(bindings, body_limit))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -124,12 +125,17 @@ def _declared_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
     return length
 
 
-def _limited(bindings: Mapping[Any, RouteBinding]) -> Iterator[tuple[str, re.Pattern[str], int]]:
-    """The routes that have a limit of their own."""
+def _limited(bindings: Mapping[Any, RouteBinding], most: int) -> Iterator[tuple[str, re.Pattern[str], int]]:
+    """The routes that have a limit of their own; of several versions of one the laxest."""
+    paths: dict[tuple[str, str], list[RouteBinding]] = {}
     for binding in bindings.values():
-        limit = None if binding.access.rules is None else binding.access.rules.of(BodyLimit)
-        if limit is not None:
-            yield binding.method, compile_path(binding.path)[0], limit.size
+        paths.setdefault((binding.method, shape_of(binding.path)), []).append(binding)
+    for (method, _), versions in paths.items():
+        rules = [binding.access.rules for binding in versions]
+        limits = [None if rule is None else rule.of(BodyLimit) for rule in rules]
+        if any(limits):
+            size = max(most if limit is None else limit.size for limit in limits)
+            yield method, compile_path(versions[0].path)[0], size
 
 
 def _counted(receive: Receive, limit: int) -> Receive:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
     from starlette.types import Receive, Scope, Send
 
+    from torpor.runtime.plan import RouteBinding
+
 HOSTS = "torpor_hosts"  # in the application's state
+DEVELOPMENT = "torpor_is_in_development"  # in the application's state, where `torpor dev` runs it
 LastEventId = Annotated[str | None, Header(alias="last-event-id")]
 
 _LINES = re.compile(r"\r\n|\r|\n")
@@ -74,6 +77,8 @@ class Events(StreamingResponse):
     client comes back by itself, after `retry` seconds, to a replica that is there.
     """
 
+    media_type = "text/event-stream"
+
     def __init__(
         self,
         events: AsyncIterator[Any],
@@ -83,7 +88,7 @@ class Events(StreamingResponse):
         patience: float = 30.0,
     ) -> None:
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-        super().__init__(events, headers=headers, media_type="text/event-stream")
+        super().__init__(events, headers=headers)
         self._events = events
         self._retry = retry
         self._heartbeat = heartbeat
@@ -136,6 +141,13 @@ class Events(StreamingResponse):
     async def _send(self, send: Send, body: bytes) -> None:
         async with asyncio.timeout(self._patience):
             await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+def streaming(binding: RouteBinding) -> dict[str, Any]:
+    """What FastAPI is told of a route that returns events, so that the OpenAPI document says so."""
+    returns = binding.returns
+    is_stream = isinstance(returns, type) and issubclass(returns, Events)
+    return {"response_class": returns, "status_code": 200} if is_stream else {}
 
 
 _END: Any = object()

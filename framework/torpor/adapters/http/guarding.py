@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request  # noqa: TC002  # FastAPI reads the annotation
 from starlette.routing import Route
 
+from torpor.adapters.http.counting import text_of
 from torpor.adapters.http.problems import problem_for, trace_of
 from torpor.kernel.errors import ConfigurationError
 from torpor.kernel.identity import Caller, Denied
@@ -53,7 +54,7 @@ class GuardedApp:
             await problem_for(scope, status, told, shown)(scope, receive, send)
             return
         scope[IDENTITY] = caller
-        scope[CALLER] = f"{caller.kind}\n{caller.issuer}\n{caller.subject}"
+        scope[CALLER] = text_of(caller)
         await self._app(scope, receive, send)
 
 

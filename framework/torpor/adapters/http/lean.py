@@ -1,4 +1,4 @@
-"""A server for answers alone: HTTP/1.1 on asyncio, without a framework, and without a task for each request."""
+"""A server for answers alone: HTTP/1.1 on asyncio, without a framework, and without a task for each connection."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from torpor.kernel.errors import NotRunning
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torpor.adapters.http.answer import Answer, Answerer
     from torpor.adapters.http.reading import Request
+
+    Take = Callable[[Request], bool]  # replies to a request by itself, now or later; False leaves it to the answerer
 
 KEEP_ALIVE_SECONDS = 65.0  # longer than the minute that load balancers keep an idle connection
 RECEIVE_SECONDS = 30.0  # in which a request must have come, and an answer must have been taken
 LINGER_SECONDS = 1.0  # in which one who was refused may read why
 _SWEEP_SECONDS = 1.0
 _LOOK_EVERY = 0.01
-_MOST_WAITING = 16  # pipelined requests of one connection
+_READ_BYTES = 65_536  # at once
+_MOST_AT_ONCE = 16  # pipelined requests of one connection; more of them wait
 _NEVER = float("inf")
 _ASIDE = frozenset({100, 101, 204, 304})  # have no body
 _REASONS = {
@@ -48,11 +51,17 @@ class LeanServer:
         *,
         body_limit: int,
         listener: socket.socket | None = None,
+        take: Take | None = None,
     ) -> None:
         self.body_limit = body_limit
         self.connections: set[_Connection] = set()
         self.is_stopping = False
+        self.buffer = memoryview(bytearray(_READ_BYTES))  # of whoever reads at this moment
+        self.now = 0.0  # by the loop's clock, as of the last sweep
+        self.date = b""  # the end of an answer's head, as of the last sweep
         self._answer = answer
+        self._take = take
+        self._tasks: set[asyncio.Task[None]] = set()
         self._address = (host, port)
         self._listener = listener
         self._server: asyncio.Server | None = None
@@ -73,14 +82,14 @@ class LeanServer:
 
             self._listener = listening(*self._address)
         loop = asyncio.get_running_loop()
+        self._sweep()
 
         def connection() -> _Connection:
-            return _Connection(self, loop)
+            return _Connection(self)
 
         for client in early:
             await loop.connect_accepted_socket(connection, client)
         self._server = await loop.create_server(connection, sock=self._listener, backlog=2048)
-        self._sweep()
 
     async def stop(self, seconds: float = 25.0) -> None:
         """Takes no new connection, waits so many seconds for the requests under way, then ends them."""
@@ -91,9 +100,11 @@ class LeanServer:
         server.close()
         for connection in (*self.connections,):
             connection.end_when_idle()
-        tasks = {connection.task for connection in self.connections}
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
+        last = asyncio.get_running_loop().time() + seconds
+        while any(one.is_busy for one in self.connections) and asyncio.get_running_loop().time() < last:  # noqa: ASYNC110  # a set tells no event
+            await asyncio.sleep(_LOOK_EVERY)
+        for task in self._tasks:
+            task.cancel()
         await self._taken()
         for connection in (*self.connections,):
             connection.abort()
@@ -106,177 +117,222 @@ class LeanServer:
         while self.connections and asyncio.get_running_loop().time() < last:  # noqa: ASYNC110  # a set tells no event
             await asyncio.sleep(_LOOK_EVERY)
 
-    async def respond(self, request: Request) -> Answer:
-        """The answer to a request; what it raises is told in the log, and nowhere else."""
-        if request.refusal is not None:
-            return request.refusal
+    def begin(self, request: Request) -> None:
+        """Has a request replied to: at once, by who has taken it, or by a task."""
         try:
-            return await self._answer(request.method, request.path, request.headers, request.body)
-        except Exception:  # noqa: BLE001  # one request's failure is not the server's
-            _log.exception("%s %s failed", request.method, request.path)
-            return as_json({"detail": "Internal Server Error"}, 500)
+            if self._take is not None and self._take(request):
+                return
+        except Exception as error:  # noqa: BLE001  # one request's failure is not the server's
+            request.reply(request, _failed(request, error))
+            return
+        task = asyncio.get_running_loop().create_task(self._respond(request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _respond(self, request: Request) -> None:
+        try:
+            answer = await self._answer(str(request.method, "ascii"), request.path, request.headers, request.body)
+        except Exception as error:  # noqa: BLE001  # one request's failure is not the server's
+            answer = _failed(request, error)
+        request.reply(request, answer)
 
     def _sweep(self) -> None:
-        """Ends the connections that are silent for too long."""
+        """Ends the connections that are silent for too long, and sets the clocks that requests look at."""
         loop = asyncio.get_running_loop()
-        now = loop.time()
+        self.now = loop.time()
+        self.date = time.strftime("date: %a, %d %b %Y %H:%M:%S GMT\r\n", time.gmtime()).encode()
         for connection in (*self.connections,):
-            if now > connection.due_at:
+            if self.now > connection.due_at:
                 connection.expire()
         self._sweeper = loop.call_later(_SWEEP_SECONDS, self._sweep)
 
 
-class _Connection(asyncio.Protocol):
-    """One client: its requests are answered one after the other, in order."""
+class _Connection(asyncio.BufferedProtocol):
+    """One client: its requests are handled side by side, and answered in the order in which they came."""
 
-    def __init__(self, server: LeanServer, loop: asyncio.AbstractEventLoop) -> None:
-        self.due_at = loop.time() + KEEP_ALIVE_SECONDS
+    __slots__ = (
+        "_asked", "_is_flushing", "_is_gathering", "_is_leaving", "_is_over", "_is_writable", "_reader", "_server",
+        "_transport", "_waiting", "due_at",
+    )  # fmt: skip
+
+    def __init__(self, server: LeanServer) -> None:
+        self.due_at = server.now + KEEP_ALIVE_SECONDS
         self._server = server
-        self._loop = loop
-        self._reader = Reader(self._queue, body_limit=server.body_limit, begun=self._begin)
-        self._waiting: deque[Request] = deque()
-        self._wake: asyncio.Future[None] | None = None
-        self._writable = asyncio.Event()
-        self._writable.set()
-        self._is_leaving = False
+        self._reader = Reader(self._ask, reply=self._reply, body_limit=server.body_limit)
+        self._asked: deque[Request] = deque()  # not answered, and begun
+        self._waiting: deque[Request] = deque()  # behind them
+        self._is_gathering = self._is_flushing = self._is_leaving = self._is_over = False
+        self._is_writable = True
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request has begun to come and is not answered."""
+        return bool(self._asked) or self._reader.is_coming
 
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport: asyncio.Transport = transport  # type: ignore[assignment]  # of a stream socket
         self._server.connections.add(self)
-        self.task = self._loop.create_task(self._answer_all())
 
     def connection_lost(self, error: Exception | None) -> None:  # asyncio says it
         self._server.connections.discard(self)
         self._reader.end()
-        self._writable.set()
-        self._leave()
+        self._waiting.clear()
+        self._is_over = True
 
     def eof_received(self) -> bool:
         """The client sends no more, and may still read."""
-        if self.task.done():
-            return False
         self._reader.end()
-        self._leave()
-        return True
+        self._is_leaving = True
+        return bool(self._asked)  # with none asyncio closes
 
     def pause_writing(self) -> None:
-        self._writable.clear()
+        self._is_writable = False
+        self.due_at = self._server.now + RECEIVE_SECONDS
 
     def resume_writing(self) -> None:
-        self._writable.set()
+        self._is_writable = True
+        self._flush()
 
-    def data_received(self, data: bytes) -> None:
-        self._reader.feed(data)
-        if self._reader.owes_continue and self._wake is not None and not self._waiting:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._server.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        reader = self._reader
+        was_coming = reader.is_coming
+        self._is_gathering = True
+        reader.feed(self._server.buffer[:nbytes])
+        self._is_gathering = False
+        asked = self._asked
+        if asked:
+            if asked[0].answer is not None:
+                self._flush()
+        elif reader.is_coming and not was_coming:
+            self.due_at = self._server.now + RECEIVE_SECONDS
+        if reader.owes_continue and not asked:
             self._continue()
 
     # What the server calls.
 
     def end_when_idle(self) -> None:
         """Closes once what has come, or has begun to come, is answered."""
-        if self._reader.coming is None and not self._waiting and self._wake is not None:
-            self._reader.end()
-            self._leave()
+        if not self.is_busy and not self._is_over:
+            self._close()
 
     def expire(self) -> None:
         """Ends a connection that is silent for too long; one that has begun a request is told."""
-        is_idle = self._wake is not None and not self._waiting
-        if is_idle and self._reader.coming is not None:
+        if not self._asked and self._reader.is_coming:
             self._reader.refuse(problem(408, "The request has not come in time."))
-        elif is_idle or self.task.done() or not self._writable.is_set():
-            self._transport.abort()
+        else:
+            self.abort()
 
     def abort(self) -> None:
         """Ends it at once."""
-        self.task.cancel()
+        self._asked.clear()
         self._transport.abort()
 
-    async def _answer_all(self) -> None:
-        """Answers what comes until the end of the connection."""
-        while (request := await self._next()) is not None:
-            self.due_at = _NEVER
-            answer = await self._server.respond(request)
-            self.due_at = self._loop.time() + RECEIVE_SECONDS
-            await self._writable.wait()
-            if self._transport.is_closing():
-                return
-            is_last = request.is_last or self._server.is_stopping
-            self._transport.write(_written(answer, is_head=request.method == "HEAD", is_last=is_last))
-            if is_last:
-                self._part(is_refused=request.refusal is not None)
-                return
-            self.due_at = self._loop.time() + (KEEP_ALIVE_SECONDS if self._reader.coming is None else RECEIVE_SECONDS)
-            if len(self._waiting) < _MOST_WAITING and not self._reader.is_over:
-                self._transport.resume_reading()
-        self._transport.close()
+    # What the reader calls, and who answers.
 
-    async def _next(self) -> Request | None:
-        """The next request; None at the end of the connection."""
-        while not self._waiting:
-            if self._is_leaving or self._transport.is_closing():
-                return None
-            if self._reader.owes_continue:
-                self._continue()
-            self._wake = self._loop.create_future()
-            await self._wake
-            self._wake = None
-        return self._waiting.popleft()
-
-    def _begin(self) -> None:
-        self.due_at = self._loop.time() + RECEIVE_SECONDS
-
-    def _queue(self, request: Request) -> None:
-        self.due_at = self._loop.time() + KEEP_ALIVE_SECONDS
-        self._waiting.append(request)
-        if len(self._waiting) >= _MOST_WAITING:
+    def _ask(self, request: Request) -> None:
+        if len(self._asked) >= _MOST_AT_ONCE:
+            self._waiting.append(request)
             self._transport.pause_reading()
-        self._stir()
-
-    def _part(self, *, is_refused: bool) -> None:
-        """Ends after the last answer. Who was refused may still be sending: to close on what is unread would reset
-        the connection, and the answer would be lost."""
-        self._reader.end()
-        if not is_refused:
-            self._transport.close()
             return
+        self.due_at = _NEVER
+        self._asked.append(request)
+        if request.answer is not None:
+            self._reply(request, request.answer)
+        else:
+            self._server.begin(request)
+
+    def _reply(self, request: Request, answer: Answer) -> None:
+        """Takes an answer, which is written once those before it are, together with others that come now."""
+        request.answer = answer
+        if self._is_gathering or self._is_flushing or not self._asked or self._asked[0].answer is None:
+            return
+        if len(self._asked) == 1:
+            self._flush()
+        else:
+            self._is_flushing = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Writes the answers that are there, in the order of their requests, and begins those that wait."""
+        asked, server = self._asked, self._server
+        self._is_flushing = False
+        if self._is_over:
+            return
+        if not self._is_writable:
+            self.due_at = server.now + RECEIVE_SECONDS
+            return
+        written: list[bytes] = []
+        while asked and (answer := asked[0].answer) is not None:
+            request = asked.popleft()
+            is_last = request.is_last or (server.is_stopping and not (asked or self._waiting))
+            written.append(_written(answer, server.date, is_head=request.method == b"HEAD", is_last=is_last))
+            if is_last:
+                self._part(b"".join(written), is_refused=not request.method)
+                return
+            if self._waiting:
+                self._begin_waiting()
+        if not asked:
+            self.due_at = server.now + (RECEIVE_SECONDS if self._reader.is_coming else KEEP_ALIVE_SECONDS)
+        if written:
+            self._transport.write(b"".join(written))
+        if not asked and self._is_leaving:
+            self._close()
+        elif not asked and self._reader.owes_continue:
+            self._continue()
+
+    def _begin_waiting(self) -> None:
+        """Begins as many of the requests that wait as there is room for."""
+        self._is_gathering = True
+        while self._waiting and len(self._asked) < _MOST_AT_ONCE:
+            self._ask(self._waiting.popleft())
+        self._is_gathering = False
+        if not (self._waiting or self._reader.is_over):
+            self._transport.resume_reading()
+
+    def _part(self, last: bytes, *, is_refused: bool) -> None:
+        """Ends with the last answer. Who was refused may still be sending: to close on what is unread would reset the
+        connection, and the answer would be lost."""
+        self._asked.clear()
+        self._waiting.clear()
+        self.due_at = self._server.now + RECEIVE_SECONDS
+        self._transport.write(last)
+        if not is_refused:
+            self._close()
+            return
+        self._is_over = True
         self._transport.write_eof()
         self._transport.resume_reading()
-        self.due_at = self._loop.time() + LINGER_SECONDS
+        self.due_at = self._server.now + LINGER_SECONDS
+
+    def _close(self) -> None:
+        self._reader.end()
+        self._is_over = True
+        self._transport.close()
 
     def _continue(self) -> None:
         self._reader.owes_continue = False
         self._transport.write(_CONTINUE)
 
-    def _leave(self) -> None:
-        self._is_leaving = True
-        self._stir()
 
-    def _stir(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+def _failed(request: Request, error: Exception) -> Answer:
+    """What is said when answering has failed; why is told in the log, and nowhere else."""
+    _log.error("%s %s failed", str(request.method, "ascii"), request.path, exc_info=error)
+    return as_json({"detail": "Internal Server Error"}, 500)
 
 
-def _written(answer: Answer, *, is_head: bool, is_last: bool) -> bytes:
-    """An answer as it goes over the wire."""
-    status = answer.status
-    lines = [f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\ndate: {_date(int(time.time()))}\r\n"]
-    lines += [f"{name}: {value}\r\n" for name, value in answer.headers]
-    has_body = status not in _ASIDE
-    if has_body:
-        lines.append(f"content-length: {len(answer.body)}\r\n")
-    lines.append("connection: close\r\n\r\n" if is_last else "\r\n")
-    head = "".join(lines).encode("latin-1", "replace")
-    return head + answer.body if has_body and not is_head else head
-
-
-_dates: dict[int, str] = {}  # of this second alone
-
-
-def _date(second: int) -> str:
-    text = _dates.get(second)
-    if text is None:
-        _dates.clear()
-        text = _dates[second] = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(second))
-    return text
+def _written(answer: Answer, date: bytes, *, is_head: bool, is_last: bool) -> bytes:
+    """An answer as it goes over the wire. Its own lines are made once: many requests may have the same."""
+    head = answer.head
+    if head is None:
+        lines = [f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, '')}\r\n"]
+        lines += [f"{name}: {value}\r\n" for name, value in answer.headers]
+        if answer.status not in _ASIDE:
+            lines.append(f"content-length: {len(answer.body)}\r\n")
+        head = answer.head = "".join(lines).encode("latin-1", "replace")
+    end = b"connection: close\r\n\r\n" if is_last else b"\r\n"
+    return head + date + end + (b"" if is_head or answer.status in _ASIDE else answer.body)

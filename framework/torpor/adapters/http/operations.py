@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any
 
 from torpor.adapters.http.answer import JSON, Answer, as_json, problem
@@ -75,5 +74,5 @@ class Operations:
                 document = await asyncio.to_thread(self._asyncapi)
             except ConfigurationError as error:
                 return problem(501, str(error))
-            self._document = json.dumps(document, ensure_ascii=False).encode()
+            self._document = as_json(document).body
         return Answer(200, self._document, JSON)

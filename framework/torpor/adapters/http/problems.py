@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from torpor.adapters.http.answer import PROBLEM
+from torpor.kernel.preconditions import NOT_MODIFIED, Unfit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,6 +65,7 @@ def tell_problems(app: FastAPI) -> None:
     """Has an application answer with problems."""
     app.add_exception_handler(HTTPException, _raised)  # type: ignore[arg-type]  # the error of its class
     app.add_exception_handler(RequestValidationError, _misfit)  # type: ignore[arg-type]  # the error of its class
+    app.add_exception_handler(Unfit, _unfit)  # type: ignore[arg-type]  # the error of its class
 
 
 async def _raised(request: Request, error: HTTPException) -> Response:
@@ -74,6 +76,12 @@ async def _raised(request: Request, error: HTTPException) -> Response:
     if error.status_code in {204, 304}:
         return Response(status_code=error.status_code, headers=error.headers)
     return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
+
+
+async def _unfit(request: Request, error: Unfit) -> Response:
+    if error.status_code == NOT_MODIFIED:
+        return Response(status_code=NOT_MODIFIED, headers=error.headers)
+    return problem_for(request.scope, error.status_code, str(error), error.headers)
 
 
 def _allowed(request: Request) -> list[str]:

@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from torpor.adapters.http.answer import Answer, problem
-from torpor.kernel.cloudevents.binary import BATCHED, STRUCTURED, decode_all
-from torpor.kernel.identity import Denied
+from torpor.adapters.http.binary import SOURCE_KEY, event_of
+from torpor.kernel.cloudevents.envelope import BATCHED, STRUCTURED
 from torpor.kernel.message import Message
 from torpor.runtime.receiver import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
+    from torpor.adapters.http.reading import Request
     from torpor.runtime.guard import Guard
     from torpor.runtime.host import Host
     from torpor.runtime.plan import SubscriberBinding
+    from torpor.runtime.receiver import Reception
 
+    Place = tuple[Reception, Host, SubscriberBinding]
     Arrivals = Sequence[tuple[Message, str | None]]
 
 EVENTS = "/-/events/"
 _ALLOW = ("allow", "POST, OPTIONS")
 HELD_SECONDS = 1.0  # for which one who comes while a service starts waits for it, rather than being sent away
 _KEPT = frozenset({"content-type", "traceparent", "tracestate"})
-_SOURCE_KEY = "key"  # the attribute in which Knative's KafkaSource hands on a record's key
 _log = logging.getLogger("torpor.auth")
 
 _DONE = Answer(204)
-_BUSY = problem(503, "Not handled yet. Send it again.", [("retry-after", "1")])
-_UNKNOWN = problem(401, "Who posts is not known here.", [("www-authenticate", "Bearer")])
-_REFUSED = problem(422, "The handler has failed for good.")
-_ANSWERS = {Verdict.DONE: _DONE, Verdict.BUSY: _BUSY, Verdict.REFUSED: _REFUSED}
 
 
 class PushEndpoint:
@@ -42,16 +42,44 @@ class PushEndpoint:
         self._origins = frozenset(origins)
         self._named: dict[str, tuple[Host, SubscriberBinding]] = {}
         self._typed: dict[str, list[tuple[Host, SubscriberBinding]]] = {}
+        self._places: dict[bytes, Place] = {}
+        self._held: set[asyncio.Task[None]] = set()
         for host in hosts:
             for binding in host.plan.subscribers:
                 self._named[binding.handled.name] = host, binding
+                if host.reception is not None and guard is None:
+                    self._places[f"{EVENTS}{binding.handled.name}".encode()] = host.reception, host, binding
                 kind = binding.contract.__torpor_type__ or binding.topic
                 self._typed.setdefault(kind, []).append((host, binding))
+
+    def take(self, request: Request) -> bool:
+        """Replies to an event for one handler, if it comes as most do, once it is handled, and without a task. False
+        leaves a request to `answer`, which would say the same, and knows of everything else."""
+        place = self._places.get(request.url)
+        if place is None or request.method != b"POST":
+            return False
+        reception, host, binding = place
+        message = event_of(request.fields, request.body, binding.topic)
+        if message is None:
+            return False
+        if host.health.known.is_set():
+            reception.take(binding.handled.name, message, partial(_reply, request))
+        else:
+            held = asyncio.get_running_loop().create_task(self._hold(request, place, message))
+            self._held.add(held)
+            held.add_done_callback(self._held.discard)
+        return True
+
+    async def _hold(self, request: Request, place: Place, message: Message) -> None:
+        """Has an event handled that has come while its host starts."""
+        reception, host, binding = place
+        await host.clock.wait(host.health.known, HELD_SECONDS)
+        reception.take(binding.handled.name, message, partial(_reply, request))
 
     async def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Answers a request, whose headers' names are in lower case."""
         if method == "POST" and not await self._is_let_in(headers):
-            return _UNKNOWN
+            return problem(401, "Who posts is not known here.", [("www-authenticate", "Bearer")])
         name = "" if path == "/" else path.removeprefix(EVENTS)
         if name and name not in self._named:
             return problem(404, f"No handler of the name {name[:80]!r} takes events here.")
@@ -62,15 +90,17 @@ class PushEndpoint:
             return arrivals
         if name:
             host, _ = self._named[name]
-            await _begun(host)
-            return _ANSWERS[await host.receive(name, arrivals)]
+            return _answer_to(await _received(host, name, arrivals))
         return await self._dispatch(arrivals)
 
     async def _is_let_in(self, headers: Mapping[str, str]) -> bool:
         """Whether whoever posts has shown that it may; the log tells why not."""
+        if self._guard is None:
+            return True
+        from torpor.kernel.identity import Denied
+
         try:
-            if self._guard is not None:
-                await self._guard.admit(headers)
+            await self._guard.admit(headers)
         except Denied as denied:
             _log.warning("an event is refused: %s", denied)
             return False
@@ -87,9 +117,8 @@ class PushEndpoint:
         verdicts: list[Verdict] = []
         for name, some in of.items():
             host, _ = self._named[name]
-            await _begun(host)
-            verdicts.append(await host.receive(name, some))
-        return _ANSWERS[max(verdicts, default=Verdict.DONE)]
+            verdicts.append(await _received(host, name, some))
+        return _answer_to(max(verdicts, default=Verdict.DONE))
 
     def _handshake(self, headers: Mapping[str, str]) -> Answer:
         """Answers the webhook specification's question, whether events from an origin may be posted."""
@@ -108,14 +137,29 @@ class PushEndpoint:
         )
 
 
-async def _begun(host: Host) -> None:
+async def _received(host: Host, name: str, arrivals: Arrivals) -> Verdict:
+    """What became of events of a handler, whose host may still be starting."""
     known = host.health.known
     if not known.is_set():
         await host.clock.wait(known, HELD_SECONDS)
+    return Verdict.BUSY if host.reception is None else await host.reception.receive(name, arrivals)
+
+
+def _reply(request: Request, verdict: Verdict) -> None:
+    request.reply(request, _DONE if verdict is Verdict.DONE else _answer_to(verdict))
+
+
+@cache
+def _answer_to(verdict: Verdict) -> Answer:
+    if verdict is Verdict.BUSY:
+        return problem(503, "Not handled yet. Send it again.", [("retry-after", "1")])
+    return _DONE if verdict is Verdict.DONE else problem(422, "The handler has failed for good.")
 
 
 def _read(headers: Mapping[str, str], body: bytes, *, topic: str) -> Arrivals | Answer:
     """The messages of a request, or why there are none."""
+    from torpor.kernel.cloudevents.binary import decode_all
+
     content_type = headers.get("content-type", "").lower()
     if not content_type.startswith(STRUCTURED) and "ce-specversion" not in headers:
         is_json = not content_type or content_type.startswith("application/json")
@@ -130,7 +174,7 @@ def _read(headers: Mapping[str, str], body: bytes, *, topic: str) -> Arrivals | 
         if fault and message.data is body:  # nothing of it can be read
             return problem(400, fault)
         if message.key is None:
-            message.key = message.attributes.get(_SOURCE_KEY)
+            message.key = message.attributes.get(SOURCE_KEY)
     return arrivals
 
 

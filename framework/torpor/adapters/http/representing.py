@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from torpor.adapters.http.edge import show
 from torpor.kernel.media import is_json, media_of
+from torpor.kernel.preconditions import ENCODED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     Headers = list[tuple[bytes, bytes]]
 
 _OK, _NOT_MODIFIED = 200, 304
+_ENCODED = f'{ENCODED}"'.encode()
+_READS = frozenset({"GET", "HEAD"})
 _SLOW = 262_144  # bytes whose compression would hold up the loop
 _LEVEL = 6
 _TEXTS = ("application/javascript", "application/xml", "image/svg+xml")
@@ -59,7 +62,7 @@ class WholeApp:
 
 async def tagged(scope: Scope, start: Message, body: bytes) -> tuple[Message, bytes]:
     """Tags an answer, and leaves out its body for who has it."""
-    if scope["method"] not in {"GET", "HEAD"}:
+    if scope["method"] not in _READS:
         return start, body
     headers: Headers = list(start.get("headers", ()))
     tag = _of(headers, b"etag")
@@ -81,10 +84,11 @@ def compressed(least: int) -> Callable[[Scope, Message, bytes], Awaitable[tuple[
         if len(body) < least or not _may_be_compressed(headers):
             return start, body
         headers.append((b"vary", b"Accept-Encoding"))
-        if not _takes_gzip(_of(scope["headers"], b"accept-encoding") or b""):
+        if not takes_gzip(_of(scope["headers"], b"accept-encoding") or b""):
             return {**start, "headers": headers}, body
         packed = await asyncio.to_thread(_packed, body) if len(body) > _SLOW else _packed(body)
-        changed = [_repacked(name, value, len(packed)) for name, value in headers]
+        is_read = scope["method"] in _READS  # the tag of a write is that of the state which it has left
+        changed = [_repacked(name, value, len(packed), is_read=is_read) for name, value in headers]
         return {**start, "headers": [*changed, (b"content-encoding", b"gzip")]}, packed
 
     return compress
@@ -127,7 +131,7 @@ def _may_be_compressed(headers: Headers) -> bool:
     return is_text and not is_fixed and _of(headers, b"content-encoding") is None
 
 
-def _takes_gzip(accepted: bytes) -> bool:
+def takes_gzip(accepted: bytes) -> bool:
     """Whether Accept-Encoding names gzip, or anything, with a weight above 0."""
     weights: dict[bytes, bool] = {}
     for one in accepted.lower().split(b","):
@@ -141,9 +145,9 @@ def _packed(body: bytes) -> bytes:
     return gzip.compress(body, _LEVEL, mtime=0)  # the same each time, as its tag is
 
 
-def _repacked(name: bytes, value: bytes, length: int) -> tuple[bytes, bytes]:
+def _repacked(name: bytes, value: bytes, length: int, *, is_read: bool) -> tuple[bytes, bytes]:
     if name == b"content-length":
         return name, b"%d" % length
-    if name == b"etag" and not value.startswith(b"W/"):  # it was that of other bytes
-        return name, b"W/" + value
+    if is_read and name == b"etag" and not value.startswith(b"W/"):  # it was that of other bytes; `Match` knows both
+        return name, value[:-1] + _ENCODED
     return name, value

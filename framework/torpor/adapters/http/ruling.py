@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Any
 
+from torpor.adapters.http.caching import CachedApp
+from torpor.adapters.http.counting import UNCOUNTED, Counting, network_of, policy_of
 from torpor.adapters.http.crossing import CrossingApp
 from torpor.adapters.http.edge import show
 from torpor.adapters.http.guarding import CALLER
 from torpor.adapters.http.problems import problem_for, trace_of
 from torpor.adapters.http.representing import DeprecatedApp, WholeApp, compressed, tagged
 from torpor.kernel import limit as kinds
+from torpor.kernel.cached import Cached
 from torpor.kernel.cors import Cors
-from torpor.kernel.limit import Buckets, Limit
+from torpor.kernel.errors import StoreUnavailable
 from torpor.kernel.representation import Compressed, Deprecated, ETags
 from torpor.runtime.timeout import Timeout
 
@@ -25,21 +27,22 @@ if TYPE_CHECKING:
     from starlette.routing import Route
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from torpor.ports.clock import Clock
+    from torpor.kernel.limit import Buckets, Limit
+    from torpor.runtime.host import Host
+    from torpor.runtime.limiting import SharedBuckets
     from torpor.runtime.plan import RouteBinding
 
-_TOO_MANY, _TOO_LATE = 429, 504
-_NETWORK = 8  # bytes of an IPv6 address that are the network's: who has one address has all of them
+_TOO_MANY, _UNAVAILABLE, _TOO_LATE = 429, 503, 504
 _log = logging.getLogger("torpor.http")
 
 
 class Ruling:
     """Puts the rules of bindings around their routes. What one `Limit` counts is counted together."""
 
-    def __init__(self) -> None:
-        self._buckets: dict[tuple[str, Limit], Buckets] = {}
+    def __init__(self, counting: Counting | None = None) -> None:
+        self._counting = counting or Counting()
 
-    def around_handler(self, route: Route, binding: RouteBinding, clock: Clock) -> None:
+    def around_handler(self, route: Route, binding: RouteBinding, host: Host) -> None:
         """The rules that hold for whom the guard has let in."""
         rules = binding.access.rules
         if rules is None:
@@ -50,46 +53,65 @@ class Ruling:
         compression, deprecated = rules.of(Compressed), rules.of(Deprecated)
         if compression is not None:
             route.app = WholeApp(route.app, compressed(compression.least))
+        cached = rules.of(Cached)
+        if cached is not None and cached.seconds and binding.method == "GET":
+            route.app = CachedApp(route.app, route, binding, cached=cached, host=host)  # as it is sent, compressed
         if rules.of(ETags) is not None:  # the tag is that of the bytes that are sent
             route.app = WholeApp(route.app, tagged)
         if deprecated is not None:
             route.app = DeprecatedApp(route.app, deprecated)
-        self._limit(route, binding, clock, [limit for limit in rules.limits if limit.by == kinds.CALLER])
+        self._limit(route, binding, host, [limit for limit in rules.limits if limit.by == kinds.CALLER])
 
-    def around_guard(self, route: Route, binding: RouteBinding, clock: Clock) -> None:
+    def around_guard(self, route: Route, binding: RouteBinding, host: Host) -> None:
         """The rules that hold before anybody asks who calls."""
         rules = binding.access.rules
         if rules is None:
             return
-        self._limit(route, binding, clock, [limit for limit in rules.limits if limit.by != kinds.CALLER])
+        self._limit(route, binding, host, [limit for limit in rules.limits if limit.by != kinds.CALLER])
         cors = rules.of(Cors)
         if cors is not None:
             route.app = CrossingApp(route.app, cors)
 
-    def _limit(self, route: Route, binding: RouteBinding, clock: Clock, limits: Sequence[Limit]) -> None:
+    def _limit(self, route: Route, binding: RouteBinding, host: Host, limits: Sequence[Limit]) -> None:
         for limit in reversed(limits):  # the widest is asked first
-            buckets = self._buckets.setdefault((binding.handled.service, limit), Buckets(limit))
-            route.app = LimitedApp(route.app, limit, buckets, clock.time)
+            buckets, shared = self._counting.of(host.name, limit), self._counting.shared(host, limit)
+            route.app = LimitedApp(route.app, limit, buckets, host.clock.time, shared=shared)
 
 
 class LimitedApp:
     """A route that somebody may ask so often: told by the fields of the draft "RateLimit header fields for HTTP"."""
 
-    __slots__ = ("_app", "_buckets", "_interval", "_limit", "_name", "_policy", "_time", "_whose")
+    __slots__ = ("_app", "_buckets", "_interval", "_limit", "_name", "_policy", "_shared", "_time", "_whose")
 
-    def __init__(self, app: ASGIApp, limit: Limit, buckets: Buckets, time: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limit: Limit,
+        buckets: Buckets,
+        time: Callable[[], float],
+        *,
+        shared: SharedBuckets | None = None,
+    ) -> None:
         self._app = app
         self._limit = limit
         self._interval = limit.per / limit.rate
         self._buckets = buckets
+        self._shared = shared
         self._time = time
         self._whose = _counted(limit)
         self._name = limit.by.encode()
-        self._policy = (b"ratelimit-policy", f'"{limit.by}";q={limit.rate};w={math.ceil(limit.per)}'.encode())
+        self._policy = (b"ratelimit-policy", policy_of(limit).encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        left = self._buckets.take(self._whose(scope), self._time())
+        if self._shared is None:
+            left = self._buckets.take(self._whose(scope), self._time())
+        else:
+            try:
+                left = await self._shared.take(self._whose(scope))
+            except StoreUnavailable:
+                await problem_for(scope, _UNAVAILABLE, UNCOUNTED, {"Retry-After": "1"})(scope, receive, send)
+                return
         if left < 0:
             wait = math.ceil(-left)
             show(scope, (self._policy, (b"ratelimit", b'"%s";r=0;t=%d' % (self._name, wait))))
@@ -155,5 +177,4 @@ def _client(scope: Scope) -> str:
     client: Any = scope.get("client")
     if client is None:
         return ""
-    host: str = client[0]
-    return IPv6Address(host.partition("%")[0]).packed[:_NETWORK].hex() if ":" in host else host
+    return network_of(client[0])

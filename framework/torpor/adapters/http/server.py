@@ -100,9 +100,16 @@ class HttpServer:
 
 def _protocol(door: SocketDoor) -> Any:
     """What uvicorn makes of a connection that asks to be a WebSocket."""
+    from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
     from torpor.adapters.http.upgrade import SocketProtocol
 
-    return lambda **_: SocketProtocol(door)
+    async def nothing(scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    def protocol(config: uvicorn.Config, **_: Any) -> SocketProtocol:
+        return SocketProtocol(door, ProxyHeadersMiddleware(nothing, config.forwarded_allow_ips))  # type: ignore[arg-type]
+
+    return protocol
 
 
 def _told_once(app: ASGIApp) -> ASGIApp:

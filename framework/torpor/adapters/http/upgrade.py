@@ -28,9 +28,13 @@ from torpor.kernel.frames import (
 from torpor.runtime.peer import Knock, Refused
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from torpor.adapters.http.sockets import SocketDoor
     from torpor.runtime.peer import Peer
     from torpor.runtime.switchboard import Switchboard
+
+    Proxied = Callable[[Any, Any, Any], Awaitable[Any]]
 
 _log = logging.getLogger("torpor.http")
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -42,10 +46,11 @@ _GOODBYE_SECONDS = 5.0
 class SocketProtocol(asyncio.Protocol):
     """One connection, from its upgrade on. uvicorn hands it the request as bytes, and the transport."""
 
-    __slots__ = ("_board", "_decoder", "_door", "_is_closing", "_most", "_peer", "_task", "_transport")
+    __slots__ = ("_board", "_decoder", "_door", "_is_closing", "_most", "_peer", "_proxied", "_task", "_transport")
 
-    def __init__(self, door: SocketDoor) -> None:
+    def __init__(self, door: SocketDoor, proxied: Proxied | None = None) -> None:
         self._door = door
+        self._proxied = proxied
         self._transport: Any = None
         self._board: Switchboard | None = None
         self._peer: Peer | None = None
@@ -139,6 +144,7 @@ class SocketProtocol(asyncio.Protocol):
         try:
             knock = _read(request)
             key = _checked(knock)
+            knock.client = await self._client(knock)
             board, peer = await self._door.let_in(knock, self)
         except Refused as refused:
             self._refuse(refused)
@@ -150,7 +156,7 @@ class SocketProtocol(asyncio.Protocol):
         finally:
             self._task = None
         limits = peer.binding.limits
-        self._most, self._decoder = limits.buffer, Decoder(limits.message_size)
+        self._most, self._decoder = limits.buffer, Decoder(peer.binding.message_size)
         agreed = peer.subprotocol
         protocol = b"" if agreed is None else b"sec-websocket-protocol: %b\r\n" % agreed.encode()
         is_gone = self._transport.is_closing()
@@ -166,14 +172,25 @@ class SocketProtocol(asyncio.Protocol):
         else:
             self.resume()
 
+    async def _client(self, knock: Knock) -> str:
+        """The client's address: as a proxy tells it that may, by the rule that holds for requests."""
+        address = self._transport.get_extra_info("peername")
+        if not isinstance(address, tuple):
+            return ""
+        scope = {"type": "websocket", "client": address[:2], "headers": [
+            (name.encode(), value.encode("latin-1")) for name, value in knock.headers.items()]}  # fmt: skip
+        if self._proxied is not None:
+            await self._proxied(scope, None, None)
+        return str(scope["client"][0])
+
     def _refuse(self, refused: Refused) -> None:
         if self._transport.is_closing():
             return
         answer = problem(refused.status, str(refused))
         version = (("sec-websocket-version", _VERSION),) if refused.status == HTTPStatus.UPGRADE_REQUIRED else ()
         challenge = (("www-authenticate", "Bearer"),) if refused.status == HTTPStatus.UNAUTHORIZED else ()
-        headers = [*answer.headers, *version, *challenge, ("content-length", str(len(answer.body))),
-                   ("connection", "close")]  # fmt: skip
+        end = ("content-length", str(len(answer.body))), ("connection", "close")
+        headers = [*answer.headers, *refused.headers.items(), *version, *challenge, *end]
         try:
             phrase = HTTPStatus(refused.status).phrase
         except ValueError:

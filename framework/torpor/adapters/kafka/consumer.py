@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from torpor.adapters.kafka.partition import Partition
 from torpor.adapters.kafka.progress import Gauge
-from torpor.adapters.kafka.records import decode
+from torpor.adapters.kafka.raw import install
+from torpor.adapters.kafka.records import read
 from torpor.adapters.kafka.refusals import told
 from torpor.adapters.kafka.topics import group_of
 from torpor.kernel.errors import BrokerUnavailable, NotRunning
@@ -23,15 +24,16 @@ from torpor.kernel.message import Delivery
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
-    from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+    from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
     from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 
     from torpor.adapters.kafka.connection import Connection
     from torpor.kernel.progress import Progress
     from torpor.ports.consumer import Subscription
 
-    _Records = Mapping[TopicPartition, Sequence[ConsumerRecord[bytes, bytes]]]
+    _Records = Mapping[TopicPartition, Sequence[Any]]
 
 _logger = logging.getLogger("torpor.kafka")
 _POLL_SECONDS = 1.0
@@ -202,6 +204,7 @@ class KafkaConsumer:
             try:
                 async with self._connection.mapped("takes no consumer", 4 * options.request_timeout):
                     await client.start()
+                install(client)
             except BaseException:
                 await self._drop(client)
                 raise
@@ -257,7 +260,7 @@ class KafkaConsumer:
         return BrokerUnavailable(f"Kafka at {self._connection.servers} refuses {self.subscription!r}: {reason}.")
 
     def _read(self, records: _Records) -> list[Delivery]:
-        deliveries = []
+        deliveries: list[Delivery] = []
         for place, batch in records.items():
             partition = self._partitions.get(place)
             if partition is None or not self._is_steady.is_set():
@@ -266,9 +269,7 @@ class KafkaConsumer:
             if offsets[0] < partition.position:  # somebody has made the topic anew
                 partition = self._partitions[place] = Partition(offsets[0])
             partition.take(offsets)
-            for record, offset in zip(batch, offsets, strict=True):
-                message, fault = decode(record)
-                deliveries.append(Delivery(message, (partition, offset), fault=fault))
+            deliveries += read(batch, place.topic, place.partition, holder=partition)
         return deliveries
 
     async def _look(self) -> None:

@@ -24,6 +24,11 @@ class Switch:
         self._groups: dict[tuple[str, str], list[Take]] = {}
         self._waiting: set[asyncio.Future[Message | None]] = set()
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for an answer."""
+        return len(self._waiting)
+
     def listen(self, topic: str, group: str, take: Take) -> None:
         """Adds a member to a group."""
         self._groups.setdefault((topic, group), []).append(take)
@@ -108,6 +113,8 @@ class MemoryExchange:
 
 class MemoryListening:
     """A member of a group, until it stops."""
+
+    trouble: str | None = None
 
     def __init__(self, switch: Switch, topic: str, *, group: str, take: Take) -> None:
         self._switch = switch

@@ -283,12 +283,15 @@ class MemoryOutbox:
     def __init__(self, tables: _Tables) -> None:
         self._tables = tables
 
-    async def pending(self, limit: int, epoch: int | None = None) -> Sequence[LogEntry]:
+    async def pending(
+        self, limit: int, epoch: int | None = None, past: Mapping[int, int] | None = None
+    ) -> Sequence[LogEntry]:
         tables = self._tables
         tables.check_open()
         if epoch is not None:
             self._check_epoch(epoch)
-        positions = range(tables.cursor + 1, tables.last_position + 1)[:limit]
+        reached = max(tables.cursor, (past or {}).get(_SHARD, 0))
+        positions = range(reached + 1, tables.last_position + 1)[:limit]
         return [self._entry(position) for position in positions]
 
     def _check_epoch(self, epoch: int) -> None:

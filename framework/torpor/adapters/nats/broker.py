@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from nats.aio.client import Client
 
     from torpor.adapters.nats.core import CoreExchange
+    from torpor.adapters.nats.shelf import JetStreamShelf
     from torpor.kernel.errors import Rejected
     from torpor.kernel.message import Message
     from torpor.ports.consumer import Subscription
@@ -46,6 +47,7 @@ class JetStreamBroker:
         )
         self._connection = Connection(self.options)
         self._exchange: CoreExchange | None = None
+        self._shelf: JetStreamShelf | None = None
         self._streams = Streams(self._connection)
         self._publisher = Publisher(self._connection, self._streams)
         self._consumers: list[JetStreamConsumer] = []
@@ -59,6 +61,15 @@ class JetStreamBroker:
 
             self._exchange = CoreExchange(self._connection)
         return self._exchange
+
+    @property
+    def shelf(self) -> JetStreamShelf:
+        """What the replicas of the service share on NATS."""
+        if self._shelf is None:
+            from torpor.adapters.nats.shelf import JetStreamShelf
+
+            self._shelf = JetStreamShelf(self._connection, self.start)
+        return self._shelf
 
     @property
     def client(self) -> Client:

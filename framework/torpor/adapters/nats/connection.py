@@ -41,7 +41,7 @@ _HANDSHAKES = 4
 _HUNG_UP = re.compile("reset by peer|broken pipe", re.IGNORECASE)
 _ONCE = 0.5  # nats-py gives a server up after more failures than this
 _REFUSED = re.compile(r'permissions violation for publish to "([^"]+)')
-_UNHEARD = re.compile(r'permissions violation for subscription to "([^"]+)')
+_UNHEARD = re.compile(r'permissions violation for subscription to "([^"]+)(?:" using queue "([^"]+))?')
 
 
 class Attachment(Protocol):
@@ -101,7 +101,9 @@ class Connection:
         self._inbox = ""
         self._tokens = itertools.count()
         self._askers: dict[bytes, tuple[str, asyncio.Future[Answer]]] = {}
-        self._deafness = ""  # why no answer can reach us
+        self.deafness = ""  # why no answer can reach us
+        self.unheard: set[tuple[str, str]] = set()  # subjects, in groups, that we may not subscribe to (in lower case)
+        self._told: set[str] = set()  # refusals that are in the log
         self._farewells: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -185,16 +187,16 @@ class Connection:
         told: dict[str, Any] = json.loads(answer.data)
         return told
 
-    async def ask(self, subject: str, payload: bytes) -> Answer:
+    async def ask(self, subject: str, payload: bytes, *, head: bytes = b"") -> Answer:
         """The first answer to a message. Raises BrokerUnavailable."""
-        if self._deafness:
-            raise BrokerUnavailable(self._deafness)
+        if self.deafness:
+            raise BrokerUnavailable(self.deafness)
         first: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         token = b"%d" % next(self._tokens)
         self._askers[token] = subject, first
         try:
             with self.mapped():
-                await self.wire.send([frame(subject, payload, reply=f"{self._inbox}.{token.decode()}")])
+                await self.wire.send([frame(subject, payload, reply=f"{self._inbox}.{token.decode()}", head=head)])
                 async with asyncio.timeout(self.options.request_timeout):
                     return await first
         finally:
@@ -247,7 +249,8 @@ class Connection:
             raise TimeoutError("no answer")
         link.client = client = link.connecting.result()
         self._security.check()
-        self._inbox, self._deafness = client.new_inbox(), ""
+        self._inbox, self.deafness = client.new_inbox(), ""
+        self.unheard.clear()
         await install(client).subscribe(f"{self._inbox}.*", self._take)
         for attachment in self._attached:
             await attachment.attach(client)
@@ -284,12 +287,13 @@ class Connection:
         """An error that the server told while we were connected."""
         refused = _REFUSED.search(text)
         if unheard := _UNHEARD.search(text):
-            _logger.warning("NATS at %s: %s", self.servers, text)
+            self._warn_once(text)
+            self.unheard.add((unheard[1], unheard[2] or ""))
             if unheard[1].startswith("_inbox."):
-                self._deafness = (
+                self.deafness = (
                     f"NATS at {self.servers} does not permit us to hear answers. Allow us to subscribe to _INBOX.>."
                 )
-                self._fail_askers(self._deafness)
+                self._fail_askers(self.deafness)
         elif refused:
             _logger.warning("NATS at %s: %s", self.servers, text)
             told = f"NATS at {self.servers} does not permit us to publish to '{{subject}}'. Allow it."
@@ -299,6 +303,12 @@ class Connection:
         else:
             self._reason = text
             _logger.debug("NATS at %s: %s", self.servers, text)
+
+    def _warn_once(self, text: str) -> None:
+        level = logging.DEBUG if text in self._told else logging.WARNING
+        if not text.startswith('permissions violation for subscription to "_inbox.'):  # of which each is another
+            self._told.add(text)
+        _logger.log(level, "NATS at %s: %s", self.servers, text)
 
     async def _keep(self) -> None:
         """Watches the client, and replaces it when it is gone."""

@@ -37,7 +37,6 @@ _EXPIRES = 30  # seconds that a pull request lives
 _HEARTBEAT = 5  # seconds after which the server says that a pull request still lives
 _SILENCE = 3 * _HEARTBEAT  # seconds after which it, or the connection, is dead
 _LOOK = 1.0  # seconds between two looks at who has the pin
-_PRESENT = ".present-"
 _NOBODY = "503"
 _PAUSE = 0.1  # seconds between a refusal and the next pull request
 _LONGEST_TURN = 10.0
@@ -69,6 +68,7 @@ class JetStreamConsumer:
         self._inbox = ""
         self._listening: Listening | None = None
         self._presence: Listening | None = None
+        self._hearing: tuple[str, Listening] | None = None  # whether a holder is present, and under which subject
         self._is_mute = False  # not permitted to ask for a holder's presence
         self._buffer: deque[tuple[Key, bytes, bytes]] = deque()
         self._last_reply: bytes | None = None  # of what was acknowledged last on this connection
@@ -100,7 +100,7 @@ class JetStreamConsumer:
 
     def detach(self) -> None:
         self._lost.set()
-        self._listening = self._presence = None
+        self._listening = self._presence = self._hearing = None
         self._forget_requests()
         self._news.set()
 
@@ -204,9 +204,8 @@ class JetStreamConsumer:
             self._is_look_due = False
             await pin.look()
             if pin.holder is not None and not self._is_mute:
-                reply = f"{self._inbox}{_PRESENT}{pin.holder}"
                 with self._connection.mapped():
-                    await self._connection.wire.send([frame(presence_of(pin.holder), b"", reply=reply)])
+                    await self._ask_after(pin.holder)
 
     async def _take_over(self, pin: Pin, id: str) -> None:
         """Has the server begin with the first unacknowledged message, and listens where nothing older can arrive."""
@@ -232,8 +231,25 @@ class JetStreamConsumer:
         if former is not None:
             await former.end()
 
+    async def _ask_after(self, holder: str) -> None:
+        """Asks whether a holder is connected. The answer comes where who may ask may answer too."""
+        wire = self._connection.wire
+        if self._hearing is None:
+            place = presence_of(wire.new_inbox().rpartition(".")[2])
+            self._hearing = place, await wire.subscribe(f"{place}.*", self._hear)
+        await wire.send([frame(presence_of(holder), b"", reply=f"{self._hearing[0]}.{holder}")])
+
     def _answer(self, questions: Sequence[Raw]) -> None:
         self._spawn(self._tell([reply for _, reply, _, _ in questions if reply], b""))
+
+    def _hear(self, answers: Sequence[Raw]) -> None:
+        """Learns whether holders are connected: from them, or from the server when nobody listens."""
+        for subject, _, head, _ in answers:
+            holder = subject.rpartition(b".")[2].decode()
+            is_there = read_headers(head).get(STATUS) != _NOBODY
+            if self._pin is not None and self._pin.hear(holder, is_there=is_there):
+                self._is_look_due = True
+        self._news.set()
 
     async def _pull(self) -> None:
         """Asks for more when half of the window is used up."""
@@ -288,13 +304,8 @@ class JetStreamConsumer:
             self._pin.id = told
 
     def _heed(self, subject: bytes, headers: Mapping[str, str]) -> None:
-        """A status of a pull request, or the answer to who asked for a holder's presence."""
+        """A status of a pull request."""
         code, told = headers.get(STATUS, ""), headers.get(DESCRIPTION, "")
-        _, is_presence, holder = subject.decode().rpartition(_PRESENT)
-        if is_presence:
-            if self._pin is not None and self._pin.hear(holder, is_there=code != _NOBODY):
-                self._is_look_due = True
-            return
         if code == LOST:
             if self._is_active:
                 _logger.info("Another consumer of %s of stream %s has taken over.", self._durable, self._stream)
@@ -360,9 +371,11 @@ class JetStreamConsumer:
             if self._last_reply is not None:
                 await self._confirm(self._last_reply)
             await self._pin.give_up()
-        presence, self._presence = self._presence, None
-        if presence is not None:
-            self._spawn(presence.end())
+        _, hearing = self._hearing or (None, None)
+        for listening in (self._presence, hearing):
+            if listening is not None:
+                self._spawn(listening.end())
+        self._presence = self._hearing = None
 
     def _tick(self) -> None:
         now = self._loop.time()

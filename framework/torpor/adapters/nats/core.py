@@ -71,6 +71,8 @@ class CoreExchange:
         first: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
         token = str(next(self._tokens))
         framed = self._framed(request, client, f"{self._inbox}.{token}")
+        if self._connection.deafness:
+            raise BrokerUnavailable(self._connection.deafness)
         self._waiting[token] = request.topic.lower(), first
         try:
             with self._connection.mapped():
@@ -90,7 +92,9 @@ class CoreExchange:
 
     async def attach(self, client: Client) -> None:
         self._inbox = client.new_inbox()
-        await wire_of(client).subscribe(f"{self._inbox}.*", self._take)
+        wire = wire_of(client)
+        await wire.subscribe(f"{self._inbox}.*", self._take)
+        await wire.round_trip()  # by then it is known whether we may
 
     def detach(self) -> None:
         for _, first in self._waiting.values():
@@ -163,13 +167,25 @@ class CoreListening:
         self._connection = connection
         self._topic = topic
         self._group = group
+        self._places = {(topic.lower(), ""), (topic.lower(), group.lower())}  # as the server names them
         self._take = take
         self._listening: Listening | None = None
 
     async def attach(self, client: Client) -> None:
         wire = wire_of(client)
+        self._connection.unheard.difference_update(self._places)
         self._listening = await wire.subscribe(self._topic, self._hear, queue=self._group)
-        await wire.round_trip()  # who asks next finds us
+        await wire.round_trip()  # who asks next finds us, or we know that we may not be found
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the server sends nothing."""
+        if self._connection.unheard.isdisjoint(self._places):
+            return None
+        return (
+            f"NATS at {self._connection.servers} does not permit us to subscribe to {self._topic!r} in the queue "
+            f"{self._group!r}, so that nothing is heard. Allow it there: subscribe: {{allow: [{self._topic}]}}."
+        )
 
     def detach(self) -> None:
         self._listening = None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+from torpor.kernel import cloudevents
 from torpor.kernel.cloudevents import NATS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from torpor.kernel.message import Message
 
     Raw = tuple[bytes, bytes, bytes, bytes]  # subject, reply, head, payload
 
@@ -18,6 +22,8 @@ _SPACE = " \t\r\n\v\f"
 _EMPTY_LINE = b"\r\n\r\n"
 _PASSED_OVER = ""
 _NAMES = {**NATS.names, "Nats-Msg-Id": _PASSED_OVER, PIN: _PASSED_OVER}
+_HEADERS = NATS.headers
+_is_plain = re.compile(r"[!#$&-~]*").fullmatch  # what needs no escape
 
 
 class Answer:
@@ -44,10 +50,34 @@ def frame(subject: str, payload: bytes, *, reply: str = "", head: bytes = b"") -
     return b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply.encode(), len(payload), payload)
 
 
+def event_frame(message: Message, head: str, reply: str) -> bytes:
+    """A CloudEvent as it is sent, with its `event_head`."""
+    start = f"HPUB {message.topic} {reply} {len(head)} {len(head) + len(message.data)}\r\n{head}"
+    return b"%b%b\r\n" % (start.encode(), message.data)
+
+
 def head_of(headers: Mapping[str, str]) -> bytes:
     """Headers as they are sent. Names and values are printable."""
-    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
-    return f"{_VERSION}\r\n{''.join(lines)}\r\n".encode()
+    return _head(headers).encode()
+
+
+def event_head(message: Message) -> str:
+    """The headers of a CloudEvent, in ASCII, with its id for the stream's duplicate window. Raises Rejected."""
+    id, type, key, attributes = message.id, message.type, message.key, message.attributes
+    if type and "source" in attributes and _is_plain(f"{id}{type}{key or ''}{''.join(attributes.values())}"):
+        try:  # as most are
+            lines = "".join([f"{_HEADERS[name]}: {value}\r\n" for name, value in attributes.items()])
+        except KeyError:
+            pass
+        else:
+            partition = "" if key is None else f"ce-partitionkey: {key}\r\n"
+            return (
+                f"{_VERSION}\r\nce-specversion: 1.0\r\nce-id: {id}\r\nce-type: {type}\r\n{partition}{lines}"
+                f"Nats-Msg-Id: {id}\r\n\r\n"
+            )
+    headers = cloudevents.encode(message, NATS)
+    headers["Nats-Msg-Id"] = headers["ce-id"]
+    return _head(headers)
 
 
 def read_headers(head: bytes) -> dict[str, str]:
@@ -83,6 +113,11 @@ def read_envelope(head: bytes) -> dict[str, str] | None:
         return None
     envelope.pop(_PASSED_OVER, None)
     return envelope
+
+
+def _head(headers: Mapping[str, str]) -> str:
+    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
+    return f"{_VERSION}\r\n{''.join(lines)}\r\n"
 
 
 def _is_name(name: str) -> bool:

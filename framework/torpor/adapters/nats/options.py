@@ -50,7 +50,7 @@ class JetStreamOptions:
     connect_timeout: float = 2.0  # for each server; a lost connection is waited for as long before BrokerUnavailable
     request_timeout: float = 5.0  # for an answer of JetStream's API
     publish_timeout: float = 5.0  # without any confirmation, while some are outstanding
-    publish_window: int = 512  # messages on their way and not confirmed
+    publish_window: int = 2048  # messages on their way and not confirmed
     max_payload: int | None = None  # a limit lower than the server's
     fetch_window: int = 256  # deliveries fetched ahead for a consumer
 
@@ -78,7 +78,7 @@ def options_of(url: str, *, name: str) -> JetStreamOptions:
             )
     credentials, nkey = given.file("credentials"), given.file("nkey")
     if (credentials or nkey) and find_spec("nkeys") is None:
-        given.problems.append("TORPOR_BROKER_URL has credentials or nkey, which need 'nkeys'. Run: pip install nkeys.")
+        given.problems.append("TORPOR_BROKER_URL has credentials or nkey, which need 'nkeys'. Install torpor[nats].")
     for way, path, marks in (("credentials", credentials, _CREDENTIALS), ("nkey", nkey, _SEED)):
         if path is not None and not all(mark in path.read_bytes() for mark in marks):
             told = " and ".join(mark.decode() for mark in marks)
@@ -89,7 +89,9 @@ def options_of(url: str, *, name: str) -> JetStreamOptions:
     token = given.secret("token_file")
     replicas = given.number("replicas") or 1
     if replicas > _MOST_REPLICAS:
-        given.problems.append(f"TORPOR_BROKER_URL has replicas={replicas}. JetStream keeps a stream on up to 5 servers.")
+        given.problems.append(
+            f"TORPOR_BROKER_URL has replicas={replicas}. JetStream keeps a stream on up to 5 servers."
+        )
     given.finish()
     options = JetStreamOptions(
         servers=head,

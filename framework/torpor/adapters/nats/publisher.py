@@ -7,10 +7,9 @@ import itertools
 import json
 from typing import TYPE_CHECKING
 
-from torpor.adapters.nats.frames import frame, head_of
+from torpor.adapters.nats.frames import event_frame, event_head
 from torpor.adapters.nats.names import check_topic
 from torpor.adapters.nats.wire import wire_of
-from torpor.kernel import cloudevents
 from torpor.kernel.errors import BrokerUnavailable, ConfigurationError, Rejected
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 _BURST_BYTES = 4 * 1024 * 1024  # on their way before the first confirmations are waited for
 _MOST_HEADERS = 65_535  # a server's own limit, of which it tells only once a message was sent
-_TOGETHER = 64  # messages in a write
+_TOGETHER = 128  # messages in a write
 
 
 class Publisher:
@@ -40,7 +39,7 @@ class Publisher:
 
     async def attach(self, client: Client) -> None:
         self._inbox = client.new_inbox()
-        await wire_of(client).subscribe(f"{self._inbox}.*.*", self._take)
+        await wire_of(client).subscribe(f"{self._inbox}.*.*", self._take, confirmed=self._confirm)
 
     def detach(self) -> None:
         for batch in self._batches.values():
@@ -89,6 +88,7 @@ class Publisher:
             if is_full or len(frames) == _TOGETHER:
                 await wire.send(frames)
                 frames.clear()
+                await asyncio.sleep(0)  # so that the client writes them while the next are put together
             if is_full:
                 await batch.wait(0 if burst > _BURST_BYTES else window // 2)
                 burst = 0
@@ -101,9 +101,7 @@ class Publisher:
                 check_topic(message.topic)
             except ConfigurationError as error:
                 raise Rejected(f"{message!r} is refused: {error.problems[0]}") from error
-        headers = cloudevents.encode(message, cloudevents.NATS)
-        headers["Nats-Msg-Id"] = headers["ce-id"]
-        head = head_of(headers)
+        head = event_head(message)
         if len(head) > _MOST_HEADERS:
             raise Rejected(
                 f"{message!r} has {len(head)} bytes of headers, its key among them; NATS takes {_MOST_HEADERS}."
@@ -114,7 +112,7 @@ class Publisher:
                 f"{message!r} is {size} bytes with its headers, and NATS at {self._connection.servers} takes at most "
                 f"{limit}. Send a reference instead, or raise max_payload there."
             )
-        return frame(message.topic, message.data, reply=reply, head=head)
+        return event_frame(message, head, reply)
 
     def _take(self, answers: Sequence[Raw]) -> None:
         for subject, _, _, payload in answers:
@@ -122,6 +120,12 @@ class Publisher:
             batch = self._batches.get(name)
             if batch is not None:
                 batch.settle(int(index), payload)
+
+    def _confirm(self, places: Sequence[tuple[bytes, bytes]]) -> None:
+        for name in {name for name, _ in places}:
+            batch = self._batches.get(name)
+            if batch is not None:
+                batch.stored([int(index) for own, index in places if own == name])
 
 
 class _Batch:
@@ -144,14 +148,20 @@ class _Batch:
         self.outstanding += 1
 
     def settle(self, index: int, answer: bytes) -> None:
-        """Notes the answer to a message; most say that it is stored."""
-        if not self._pending[index]:
-            return
-        self._pending[index] = 0
-        self.outstanding -= 1
-        self._has_progress = True
-        if answer[:9] != b'{"stream"':
-            self._judge(index, answer)
+        """Notes the answer to a message, which is perhaps not stored."""
+        if self._pending[index]:
+            if answer[:9] != b'{"stream"':
+                self._judge(index, answer)
+            self.stored([index])
+
+    def stored(self, indexes: Sequence[int]) -> None:
+        """Notes that messages need not be waited for any longer."""
+        pending, before = self._pending, self.outstanding
+        for index in indexes:
+            self.outstanding -= pending[index]
+            pending[index] = 0
+        if self.outstanding < before:
+            self._has_progress = True
         if self.outstanding <= self._most or self._failure is not None:
             self._wake()
 

@@ -94,7 +94,7 @@ class Security:
             if options.nkey is not None:
                 return NatsNKey.from_file(options.nkey, **tls)
         except ImportError as error:
-            raise ConfigurationError(["NATS credentials and nkeys need 'nkeys'. Run: pip install nkeys."]) from error
+            raise ConfigurationError(["NATS credentials and nkeys need 'nkeys'. Install torpor[nats]."]) from error
         if servers.user is not None and servers.password is not None:
             password: Any = self._guard.guarded(servers.password)  # nats-py takes what gives it, when it is needed
             return NatsUserPassword(servers.user, password, **tls)

@@ -8,6 +8,7 @@ ours goes raw to its sink, a buffer at a time, and all the rest to the client as
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
     from torpor.adapters.nats.frames import Raw
 
-    Sink = Callable[[Sequence[Raw]], None]  # called by the client's reader: it neither waits nor raises
+    # Both are called by the client's reader: they neither wait nor raise.
+    Sink = Callable[[Sequence[Raw]], None]
+    Confirmed = Callable[[Sequence[tuple[bytes, bytes]]], None]  # with the last two words of each subject, numbers
 
 _END = b"\r\n"
 _LONGEST_LINE = 1024 * 1024  # a server's INFO is the longest, with all the servers of its cluster
@@ -30,17 +33,23 @@ class Wire:
     def __init__(self, client: Client, rest: bytes = b"") -> None:
         self._client: Any = client  # its private names are used, and asked for in a test
         self._sinks: dict[bytes, Sink] = {}
+        self._receipts: dict[bytes, _Receipts] = {}
         self._parts = [rest] if rest else []  # of what is not whole yet
         self._size = len(rest)
         self._needed = 0
         self._resets = 0
 
-    async def subscribe(self, subject: str, sink: Sink, *, queue: str = "") -> Listening:
-        """Has the messages of a subject handed to a sink."""
+    async def subscribe(
+        self, subject: str, sink: Sink, *, queue: str = "", confirmed: Confirmed | None = None
+    ) -> Listening:
+        """Has the messages of a subject handed to a sink; those that say that a message is stored to `confirmed`, if
+        there is one."""
         client = self._client
         client._sid += 1
         sid = str(client._sid).encode()
         self._sinks[sid] = sink
+        if confirmed is not None:
+            self._receipts[sid] = _Receipts(sid, confirmed)
         await self.send([b"SUB %b %b %b\r\n" % (subject.encode(), queue.encode(), sid)])
         return Listening(self, sid)
 
@@ -61,6 +70,7 @@ class Wire:
     def forget(self, sid: bytes) -> None:
         """Hands nothing more to a subscription's sink."""
         self._sinks.pop(sid, None)
+        self._receipts.pop(sid, None)
 
     def new_inbox(self) -> str:
         """A subject that nobody else has."""
@@ -101,14 +111,18 @@ class Wire:
 
     def _hand_out(self, data: bytes, at: int) -> int:
         """Hands whole messages of ours to their sinks; returns the place of the first other thing."""
-        sinks, size, find = self._sinks, len(data), data.find
+        sinks, receipts, size, find = self._sinks, self._receipts, len(data), data.find
         taken: list[tuple[Sink, list[Raw]]] = []
         last: Sink | None = None
         found: list[Raw] = []
         try:
             while (start := find(_END, at) + 2) > 1:
                 words = data[at:start].split()
-                sink = sinks.get(words[2])
+                sid = words[2]
+                if sid in receipts and (end := receipts[sid].take(data, at)) > at:
+                    at = end
+                    continue
+                sink = sinks.get(sid)
                 more = len(words) - _WORDS[words[0]]
                 split = start + int(words[-2]) if words[0] == b"HMSG" else start
                 end = start + int(words[-1])
@@ -174,6 +188,25 @@ class Wire:
         reply = words[3] if more else b""
         await self._client._process_msg(int(words[2]), words[1], reply, data[split:end], data[start:split] or None)
         return end + 2
+
+
+class _Receipts:
+    """What most answers to publishing are: a line that begins with the stream. Many come in a row, and are read so."""
+
+    __slots__ = ("_confirmed", "_each", "_run")
+
+    def __init__(self, sid: bytes, confirmed: Confirmed) -> None:
+        self._run = re.compile(rb'(?:MSG [^ \r\n]+ %b \d+\r\n\{"stream":[^\r\n]*+\r\n)++' % sid)
+        self._each = re.compile(rb"\.(\d+)\.(\d+) %b \d+\r\n" % sid)
+        self._confirmed = confirmed
+
+    def take(self, data: bytes, at: int) -> int:
+        """Hands on those that follow each other from a place; returns the end of the last."""
+        run = self._run.match(data, at)
+        if run is None:
+            return at
+        self._confirmed(self._each.findall(data, at, run.end()))
+        return run.end()
 
 
 class Listening:

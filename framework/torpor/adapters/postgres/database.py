@@ -108,6 +108,8 @@ class Database:
                 await connection.execute(local(self.options.reading))
                 return await question(connection)
         except DRIVER_ERRORS as error:
+            if isinstance(error, TimeoutError):
+                connection.terminate()  # a server that does not answer is not asked again
             raise refusal(error, statement) from error
         finally:
             pool.give_back(connection)
@@ -122,9 +124,13 @@ class Database:
         connection = await pool.take()
         try:
             async with connection.transaction():
-                if self.options.is_pooled:
-                    await connection.execute(local(self.options.reading))
-                yield connection
+                try:
+                    if self.options.is_pooled:
+                        await connection.execute(local(self.options.reading))
+                    yield connection
+                except TimeoutError:
+                    connection.terminate()  # a server that does not answer is not asked again
+                    raise
         except asyncpg.LockNotAvailableError:
             raise
         except DRIVER_ERRORS as error:

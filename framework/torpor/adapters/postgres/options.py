@@ -21,7 +21,8 @@ class PostgresOptions:
     units may be open at once; two more serve the relay and its like, and in the keeper one more listens for hints.
     `is_pooled` says that a pooler in transaction mode (PgBouncer) stands before the database: then no statement stays
     prepared, which costs an exchange each.
-    `command_seconds` is the longest a statement may take before the database counts as lost, `wait_seconds` the longest
+    `command_seconds` is the longest a statement may take before the database counts as lost, `silence_seconds` how long
+    the server's machine may leave unconfirmed what the network brings it, `wait_seconds` the longest
     that a unit waits for a connection, `idle_seconds` how long PostgreSQL lets a unit hold its locks while nothing is
     asked of it. The isolation of units need not be raised for Torpor's sake; what a stricter one refuses is retried.
     """
@@ -34,6 +35,7 @@ class PostgresOptions:
         "is_pooled",
         "isolation",
         "schema",
+        "silence_seconds",
         "wait_seconds",
     )
 
@@ -45,6 +47,7 @@ class PostgresOptions:
         is_pooled: bool = False,
         isolation: str = "READ COMMITTED",
         command_seconds: float = 60.0,
+        silence_seconds: float = 10.0,
         wait_seconds: float = 30.0,
         idle_seconds: float = 60.0,
     ) -> None:
@@ -64,6 +67,7 @@ class PostgresOptions:
         self.is_pooled = is_pooled
         self.isolation = isolation
         self.command_seconds = command_seconds
+        self.silence_seconds = silence_seconds
         self.wait_seconds = wait_seconds
         self.idle_seconds = idle_seconds
         self.begin = self._begin()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _PARTS = 4  # as the migration makes them
 _SCAN = 5_000
+_AT_ONCE = 250
 
 
 class PostgresOutbox:
@@ -36,16 +38,23 @@ class PostgresOutbox:
         self._database = database
         self._part: int | None = None  # the only one to read, when that is known
 
-    async def pending(self, limit: int, epoch: int | None = None) -> Sequence[LogEntry]:
+    async def pending(
+        self, limit: int, epoch: int | None = None, past: Mapping[int, int] | None = None
+    ) -> Sequence[LogEntry]:
         """Rows past the relay's cursors, in order of position. Raises LeaseLost when the epoch is another."""
-        state, rows = await self._read(limit)
+        reached = [past.get(shard, 0) for shard in range(self._database.shards)] if past else []
+        state, rows = await self._read(limit, reached)
         if self._part is not None and (state[1] or state[0] != self._part):
             self._part = None
-            state, rows = await self._read(limit)
+            state, rows = await self._read(limit, reached)
         self._part = None if state[1] else state[0]
         if epoch is not None and state[2] != str(epoch):
             raise _lost(epoch, state[2])
-        entries = [log_entry(row) for row in rows]
+        entries: list[LogEntry] = []
+        for start in range(0, len(rows), _AT_ONCE):
+            if start:
+                await asyncio.sleep(0)  # a large batch keeps nobody else from the loop
+            entries += [log_entry(row) for row in rows[start : start + _AT_ONCE]]
         if state[-1] is not None:
             _leave_out(entries, json.loads(state[-1]))
         return entries
@@ -100,9 +109,9 @@ class PostgresOutbox:
             await connection.execute(named["raise_epoch"])
             await connection.execute(named["rewind"], shards, positions, None if topic is None else stored(topic))
 
-    async def _read(self, limit: int) -> tuple[Any, list[Any]]:
+    async def _read(self, limit: int, reached: Sequence[int]) -> tuple[Any, list[Any]]:
         """The state of the log, and the rows."""
-        rows = await self._database.fetch(self._database.pending(self._part), limit)
+        rows = await self._database.fetch(self._database.pending(self._part), limit, reached)
         return rows[0], rows[1:]
 
     async def _empty(self, part: int, before: float, now: float) -> None:

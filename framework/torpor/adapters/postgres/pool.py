@@ -6,6 +6,7 @@ Not asyncpg's own pool: its `release` asks the server to reset the connection, a
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -23,6 +24,7 @@ _CONNECT_SECONDS = 10.0
 _STATEMENTS = 500  # that stay prepared on a connection
 _OLDEST = 13
 _FAREWELL = 1.0
+_PROBES = 3
 
 
 async def connect(
@@ -54,11 +56,31 @@ async def connect(
             f"{address.place}: PostgreSQL cannot be reached: {told(error)}. Check that it runs, and the address, user, "
             "password and database in its setting."
         ) from error
+    _watch(connection, options.silence_seconds)
     version = connection.get_server_version()
     if version.major < _OLDEST:
         await end(connection)
         raise ConfigurationError([f"{address.place}: PostgreSQL {version.major} is too old. Use {_OLDEST} or later."])
     return connection
+
+
+def _watch(connection: asyncpg.Connection, seconds: float) -> None:
+    """Has the system end the connection once the network is silent for so long, whether anything is being sent or not.
+    Otherwise one that a firewall has forgotten, or whose server's machine is gone, is waited for."""
+    line = connection._transport.get_extra_info("socket")  # noqa: SLF001  # asked for in a test
+    if line is None or line.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    wanted = {
+        "TCP_KEEPIDLE": max(1, int(seconds / 2)),
+        "TCP_KEEPINTVL": max(1, int(seconds / 2 / _PROBES)),
+        "TCP_KEEPCNT": _PROBES,
+        "TCP_USER_TIMEOUT": int(seconds * 1000),
+    }
+    for name, value in wanted.items():
+        option = getattr(socket, name, None)  # systems differ
+        if option is not None:
+            line.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def end(connection: asyncpg.Connection) -> None:
@@ -70,7 +92,8 @@ async def end(connection: asyncpg.Connection) -> None:
 
 
 class Pool:
-    """A few connections, opened when they are needed and again when they were lost. The last used is used next."""
+    """A few connections, opened when they are needed and again when they were lost. The last used is used next. What
+    one was lost by may have hit all: when one is found lost, those that wait are given up, and not tried in turn."""
 
     __slots__ = ("_address", "_idle", "_is_closed", "_lent", "_options", "_prepare", "_room", "_settings", "_size")
 
@@ -104,8 +127,10 @@ class Pool:
         await self._wait()
         connection = None
         try:
-            while self._idle and (connection is None or connection.is_closed()):
+            if self._idle:
                 connection = self._idle.pop()
+                if connection.is_closed():
+                    self._give_up_idle()
             if connection is None or connection.is_closed():
                 connection = await self._connect()
             try:
@@ -122,11 +147,12 @@ class Pool:
     def give_back(self, connection: asyncpg.Connection) -> None:
         """Returns a connection. One that is in a transaction still, or was lost, is given up."""
         self._lent.discard(connection)
-        if not connection.is_closed():
-            if self._is_closed or connection.is_in_transaction():
-                connection.terminate()
-            else:
-                self._idle.append(connection)
+        if connection.is_closed():
+            self._give_up_idle()
+        elif self._is_closed or connection.is_in_transaction():
+            connection.terminate()
+        else:
+            self._idle.append(connection)
         self._room.release()
 
     async def close(self) -> None:
@@ -137,6 +163,11 @@ class Pool:
         idle, self._idle = self._idle, []
         for connection in idle:
             await end(connection)
+
+    def _give_up_idle(self) -> None:
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.terminate()
 
     async def _connect(self) -> asyncpg.Connection:
         connection = await connect(self._address, self._options, settings=self._settings)

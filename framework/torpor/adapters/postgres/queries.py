@@ -9,7 +9,7 @@ from pathlib import Path
 from torpor.adapters.postgres.options import quoted
 
 # The framework's migrations, in order. A list, so that to start the store no folder has to be searched.
-MIGRATIONS = ("0001_core.sql", "0002_outbox.sql", "0003_requests.sql", "0004_parked.sql")
+MIGRATIONS = ("0001_core.sql", "0002_outbox.sql", "0003_requests.sql", "0004_parked.sql", "0005_shelf.sql")
 
 
 @cache

@@ -6,7 +6,7 @@ import json
 from json.encoder import encode_basestring_ascii as _quoted
 from typing import TYPE_CHECKING, Any
 
-from torpor.adapters.postgres.text import array, indexed, joined, literal, read, stored
+from torpor.adapters.postgres.text import ESCAPE, array, indexed, joined, literal, read, stored
 from torpor.kernel.keys import slot_of
 from torpor.kernel.message import Message, ParkedMessage, Timer
 from torpor.ports.outbox import LogEntry
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 Columns = list[list[Any]]
+
+_decode = json.JSONDecoder().raw_decode  # of what we have written, with no space around it
 
 
 def outbox_columns(messages: Iterable[Message], shards: int) -> list[Any]:
@@ -65,8 +67,8 @@ def timer_columns(timers: Iterable[Timer]) -> Columns:
 
 def log_entry(row: Iterable[Any]) -> LogEntry:
     """A row of `pending`."""
-    shard, position, *message = row
-    return LogEntry(shard, position, _message(*message))
+    shard, position, topic, data, id, type, key, headers = row
+    return LogEntry(shard, position, _message(topic, data, id, type, key, headers))
 
 
 def parked_message(row: Iterable[Any]) -> ParkedMessage:
@@ -109,7 +111,7 @@ def headers_of(attributes: Mapping[str, str]) -> str:
 
 
 def _message(topic: str, data: bytes, id: str, type: str, key: str | None, headers: str) -> Message:
-    attributes = {} if headers == "{}" else json.loads(headers)
-    if key is not None:
-        key = read(key)
-    return Message(read(topic), data, id=read(id), type=read(type), key=key, attributes=attributes)
+    attributes = _decode(headers)[0]
+    if ESCAPE in id or ESCAPE in topic or ESCAPE in type or (key is not None and ESCAPE in key):
+        topic, id, type, key = read(topic), read(id), read(type), None if key is None else read(key)
+    return Message(topic, data, id=id, type=type, key=key, attributes=attributes)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torpor.ports.outbox import OutboxLog
     from torpor.ports.parking import ParkingLot
     from torpor.ports.requests import Answers
+    from torpor.ports.shelf import Shelf
     from torpor.ports.timers import Timers
 
 
@@ -38,14 +39,15 @@ class PostgresStore:
     """
 
     __slots__ = (
-        "_database", "_hints", "_lender", "_plain", "answers", "hints", "leases", "outbox", "parking", "promises",
-        "timers",
+        "_database", "_hints", "_lender", "_plain", "_shelf",
+        "answers", "hints", "leases", "outbox", "parking", "promises", "timers",
     )  # fmt: skip
 
     def __init__(self, dsn: str, clock: Clock, options: PostgresOptions | None = None) -> None:
         self._database = Database(Address(dsn), clock, options or PostgresOptions())
         self._lender: Lender | None = None
         self._plain: set[str] = set()
+        self._shelf: Shelf | None = None
         self.promises = StorePromises(is_durable=True, is_transactional=True, runs_sql=True)
         self.outbox: OutboxLog = PostgresOutbox(self._database)
         self.parking: ParkingLot = PostgresParking(self._database)
@@ -57,6 +59,15 @@ class PostgresStore:
 
     def __repr__(self) -> str:
         return f"<PostgresStore {self._database.address.place}>"
+
+    @property
+    def shelf(self) -> Shelf:
+        """The shelf in this database."""
+        if self._shelf is None:
+            from torpor.adapters.postgres.shelf import PostgresShelf
+
+            self._shelf = PostgresShelf(self._database)
+        return self._shelf
 
     async def start(self) -> None:
         """Opens. Raises StoreUnavailable, or SchemaMismatch when `migrate` must come first or the tables are newer."""

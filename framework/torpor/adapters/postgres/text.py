@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_ESCAPE = "\x1a"
+ESCAPE = "\x1a"
 # What no stored text holds: an escape is followed by four digits, or by the name of a digest.
-_SEPARATOR = f"{_ESCAPE};"
-_NONE = f"{_ESCAPE}0"
+_SEPARATOR = f"{ESCAPE};"
+_NONE = f"{ESCAPE}0"
 _LONGEST = 500  # characters, so that two of them fit into an index's row
 
 
@@ -25,12 +25,12 @@ def stored(text: str) -> str:
     """Text as it is stored: nearly always as it is."""
     if text.isprintable():
         return text
-    return _unstorable().sub(lambda found: f"{_ESCAPE}{ord(found[0]):04x}", text)
+    return _unstorable().sub(lambda found: f"{ESCAPE}{ord(found[0]):04x}", text)
 
 
 def read(text: str) -> str:
     """Stored text as it was."""
-    if _ESCAPE not in text:
+    if ESCAPE not in text:
         return text
     return _escaped().sub(lambda found: chr(int(found[1], 16)), text)
 
@@ -39,7 +39,7 @@ def indexed(text: str) -> str:
     """Text to be found by: itself, or a digest of a long one, since an index takes no long text."""
     if len(text) <= _LONGEST:
         return stored(text)
-    return f"{_ESCAPE}sha256:{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+    return f"{ESCAPE}sha256:{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
 def joined(texts: Iterable[str | None]) -> str:

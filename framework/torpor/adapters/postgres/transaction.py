@@ -6,6 +6,7 @@ handlers that ask for one then never speak to the database again, and each excha
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import asyncpg
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from torpor.adapters.postgres.pool import Pool
 
 MARK = "torpor_mark"
+
+_FAREWELL = 5.0  # seconds for a ROLLBACK: a connection on which the last statement was not answered is not waited for
 
 
 class Transaction:
@@ -120,7 +123,8 @@ class Transaction:
             return
         try:
             if self.is_open:
-                await connection.execute("ROLLBACK")
+                async with asyncio.timeout(_FAREWELL):
+                    await connection.execute("ROLLBACK")
         except DRIVER_ERRORS:
             connection.terminate()  # the server takes it back when it notices
         finally:

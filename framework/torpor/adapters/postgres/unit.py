@@ -14,7 +14,7 @@ from torpor.adapters.postgres.transaction import Transaction
 from torpor.ports.unit import Admission
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from types import TracebackType
 
     from torpor.adapters.postgres.database import Database
@@ -73,13 +73,17 @@ class PostgresUnit:
             self._plain.add(binding)
         return admission
 
-    async def _is_plain(self, binding: str, ids: Collection[str], queues: Iterable[str]) -> bool:
+    async def _is_plain(self, binding: str, ids: Collection[str], queues: Collection[str]) -> bool:
         """Begins and admits in one exchange, which can only tell whether all ids are new and nothing of the queues is
         parked."""
-        at = repr(self._database.clock.time())
-        enter = self._database.literally("enter").format(
-            literal(stored(binding)), array(sorted(ids)), array(queues), at
-        )
+        database = self._database
+        name, at = literal(stored(binding)), repr(database.clock.time())
+        if len(ids) == 1 and len(queues) <= 1 and not database.options.is_pooled:
+            (id,) = ids
+            queue = next(map(literal, queues), "NULL")
+            enter = database.queries["enter_one"].format(name, literal(id), queue, at)
+        else:
+            enter = database.literally("enter").format(name, array(sorted(ids)), array(queues), at)
         return (await self._transaction.begin(enter)) in {f"INSERT 0 {len(ids)}", "SELECT 1"}
 
     async def _admit(self, binding: str, ids: Mapping[str, str], queues: Mapping[str, str]) -> Admission:

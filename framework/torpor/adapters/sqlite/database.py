@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from torpor.adapters.sqlite import migrations
 from torpor.adapters.sqlite.connection import MEMORY, Patience, Reader, Writer, connect
 from torpor.adapters.sqlite.errors import refusal
-from torpor.adapters.sqlite.queries import queries
+from torpor.adapters.sqlite.queries import MIGRATIONS, OURS, queries
 from torpor.adapters.sqlite.worker import Worker
 from torpor.kernel.errors import SchemaMismatch, StoreUnavailable
 
@@ -63,7 +62,7 @@ class Database:
         writer, self._writer = self._writer or Writer(self.path, self._options, self._patience), None
         try:
             await self._patience.attempt(lambda: _use_log(writer.connection))
-            await self._patience.attempt(lambda: migrations.check(writer.connection, self.path))
+            await self._patience.attempt(lambda: _check(writer.connection, self.path))
             reader = Reader(self.path, self._options, self._patience, writer)
         except sqlite3.Error as error:
             await writer.close()
@@ -74,10 +73,12 @@ class Database:
         self._writer, self._reader = writer, reader
 
     def _exists(self) -> bool:
-        return Path(self.path).exists()
+        return os.path.exists(self.path)  # noqa: PTH110  # without pathlib, which a service that wakes may not need
 
     async def migrate(self, own: Mapping[str, str]) -> Sequence[str]:
         """Applies what is missing: on a file in a thread and on a connection of its own."""
+        from torpor.adapters.sqlite import migrations
+
         try:
             if self.is_memory:
                 if self._writer is None:
@@ -88,6 +89,8 @@ class Database:
             raise self._unavailable(error) from error
 
     async def _migrate_file(self, own: Mapping[str, str]) -> Sequence[str]:
+        from torpor.adapters.sqlite import migrations
+
         worker = Worker()
         try:
             connection = await worker.run(self._make)
@@ -104,6 +107,8 @@ class Database:
         return applied
 
     def _make(self) -> sqlite3.Connection:
+        from pathlib import Path
+
         try:
             Path(self.path).absolute().parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -169,3 +174,16 @@ class Database:
 def _use_log(connection: sqlite3.Connection) -> None:
     """Write-ahead logging, so that readers and the writer do not wait for each other."""
     connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _check(connection: sqlite3.Connection, path: str) -> None:
+    """Raises SchemaMismatch unless the tables are those that this version expects. When they are, nothing is imported
+    that could tell what is wrong with them."""
+    try:
+        names = {name for name, _ in connection.execute(queries()["applied"])}
+    except sqlite3.OperationalError:
+        names = set()
+    if {name for name in names if name.startswith(OURS)} != {OURS + name for name in MIGRATIONS}:
+        from torpor.adapters.sqlite import migrations
+
+        migrations.check(connection, path)

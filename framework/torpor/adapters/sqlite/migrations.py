@@ -8,20 +8,19 @@ from zlib import crc32
 
 from torpor.adapters.sqlite.errors import DRIVER_ERRORS, first_line, is_outage
 from torpor.adapters.sqlite.parameters import translate
-from torpor.adapters.sqlite.queries import MIGRATIONS, queries, text
+from torpor.adapters.sqlite.queries import MIGRATIONS, OURS, queries, text
 from torpor.kernel.errors import SchemaMismatch, StatementFailed, StoreUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_OURS = "torpor/"
 _OTHER_DIALECT = ".postgres.sql"
 
 
 def check(connection: sqlite3.Connection, path: str) -> None:
     """Raises SchemaMismatch unless the framework's tables are those that this version expects."""
     applied = _applied(connection)
-    missing = [name for name in MIGRATIONS if _OURS + name not in applied]
+    missing = [name for name in MIGRATIONS if OURS + name not in applied]
     if missing:
         raise SchemaMismatch(
             f"{path} lacks Torpor's tables ({', '.join(missing)}). Run `torpor migrate` before the service starts."
@@ -34,7 +33,7 @@ def apply(connection: sqlite3.Connection, own: Mapping[str, str], *, path: str, 
 
     The service's own that were applied and are not in `own` are left alone, so that older code can be put back.
     """
-    wanted = {_OURS + name: text(name) for name in MIGRATIONS}
+    wanted = {OURS + name: text(name) for name in MIGRATIONS}
     wanted |= {name: own[name] for name in sorted(own) if not name.endswith(_OTHER_DIALECT)}
     applied = _applied(connection)
     _refuse_newer(applied, path)
@@ -96,7 +95,7 @@ def _applied(connection: sqlite3.Connection) -> dict[str, str]:
 
 
 def _refuse_newer(applied: Mapping[str, str], path: str) -> None:
-    newer = [name for name in applied if name.startswith(_OURS) and name.removeprefix(_OURS) not in MIGRATIONS]
+    newer = [name for name in applied if name.startswith(OURS) and name.removeprefix(OURS) not in MIGRATIONS]
     if newer:
         raise SchemaMismatch(
             f"{path} was migrated by a newer Torpor ({', '.join(sorted(newer))}), whose tables this version does not "

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torpor.kernel.message import ParkedMessage
     from torpor.ports.outbox import LogEntry
 
+_SHARD = 0
 _KEEPER = "keeper"  # the lease whose epoch guards the cursor
 _CHUNK = 500  # rows to delete in one transaction, so that units need not wait long
 _SCAN = 5_000
@@ -30,9 +31,11 @@ class SqliteOutbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def pending(self, limit: int, epoch: int | None = None) -> Sequence[LogEntry]:
+    async def pending(
+        self, limit: int, epoch: int | None = None, past: Mapping[int, int] | None = None
+    ) -> Sequence[LogEntry]:
         """Rows past the relay's cursor, in order of position. Raises LeaseLost when the epoch is another by now."""
-        rows = await self._database.reader.read(queries()["pending"], (limit,))
+        rows = await self._database.reader.read(queries()["pending"], (limit, (past or {}).get(_SHARD, 0)))
         if rows and epoch is not None:
             _check(await self._database.reader.read(queries()["keeper_epoch"], (_KEEPER,)), epoch)
         return [log_entry(row) for row in rows]

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-import json
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from torpor.kernel.message import Message, ParkedMessage, Timer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from torpor.ports.outbox import LogEntry
 
-_encode = json.JSONEncoder(separators=(",", ":")).encode  # ASCII, so that it holds any text, lone surrogates too
+
+@cache
+def _encoder() -> Callable[[Any], str]:
+    """JSON in ASCII, so that it holds any text, lone surrogates too. Made late: most units write no row with it."""
+    from json import JSONEncoder
+
+    return JSONEncoder(separators=(",", ":")).encode
+
+
+@cache
+def _decoder() -> Callable[[str], Any]:
+    from json import loads
+
+    return loads
 
 
 def headers_of(attributes: Mapping[str, str]) -> str:
     """Attributes as JSON."""
-    return _encode(dict(attributes)) if attributes else "{}"
+    return _encoder()(dict(attributes)) if attributes else "{}"
 
 
 def outbox_row(message: Message, at: float) -> tuple[object, ...]:
@@ -75,5 +88,5 @@ def parked_message(row: Any) -> ParkedMessage:
 
 
 def _message(topic: str, data: bytes, id: str, type: str, key: str | None, headers: str) -> Message:
-    attributes = {} if headers == "{}" else json.loads(headers)
+    attributes = {} if headers == "{}" else _decoder()(headers)
     return Message(topic, data, id=id, type=type, key=key, attributes=attributes)

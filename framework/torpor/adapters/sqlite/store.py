@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from torpor.ports.outbox import OutboxLog
     from torpor.ports.parking import ParkingLot
     from torpor.ports.requests import Answers
+    from torpor.ports.shelf import Shelf
     from torpor.ports.timers import Timers
 
-_PARTS = frozenset({"answers", "hints", "leases", "outbox", "parking", "timers"})
+_PARTS = frozenset({"answers", "hints", "leases", "outbox", "parking", "shelf", "timers"})
 _OLDEST = (3, 35, 0)  # RETURNING
 
 
@@ -40,6 +41,7 @@ class SqliteStore:
     leases: Leases
     hints: Hints
     answers: Answers
+    shelf: Shelf
 
     def __init__(self, path: str, clock: Clock, options: SqliteOptions | None = None) -> None:
         self._database = Database(path, clock, options or SqliteOptions())
@@ -91,7 +93,7 @@ class SqliteStore:
         return self._lender
 
 
-def _part(name: str, database: Database) -> Any:
+def _part(name: str, database: Database) -> Any:  # noqa: PLR0911  # one for each part
     match name:
         case "outbox":
             from torpor.adapters.sqlite.outbox import SqliteOutbox
@@ -113,6 +115,10 @@ def _part(name: str, database: Database) -> Any:
             from torpor.adapters.sqlite.hints import NoHints
 
             return NoHints()
+        case "shelf":
+            from torpor.adapters.sqlite.shelf import SqliteShelf
+
+            return SqliteShelf(database)
         case _:
             from torpor.adapters.sqlite.requests import SqliteAnswers
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Self
 
 from torpor.adapters.sqlite.errors import DRIVER_ERRORS, refusal
 from torpor.adapters.sqlite.queries import queries, rows
-from torpor.adapters.sqlite.rows import outbox_row, parked_row, timer_row
 from torpor.adapters.sqlite.statements import SqliteStatements
 from torpor.adapters.sqlite.transaction import Transaction
 from torpor.kernel.errors import StatementFailed
@@ -88,6 +87,8 @@ class SqliteUnit:
         """Adds to the outbox log, in order, to the parked rows and to the timers."""
         if not messages and not parked and not timers:
             return
+        from torpor.adapters.sqlite.rows import outbox_row, parked_row, timer_row
+
         connection = await self._transaction.connection()
         now = self._clock.time()
         try:

@@ -10,8 +10,27 @@ reading raise: a message without any envelope is taken as it is, under the id th
 broken envelope comes with the fault told, and holds its bytes.
 """
 
-from torpor.kernel.cloudevents.binary import decode, decode_all, encode
-from torpor.kernel.cloudevents.envelope import assemble
-from torpor.kernel.cloudevents.style import HTTP, KAFKA, NATS, HeaderStyle
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torpor.kernel.cloudevents.binary import decode, decode_all, encode
+    from torpor.kernel.cloudevents.envelope import assemble
+    from torpor.kernel.cloudevents.style import HTTP, KAFKA, NATS, HeaderStyle
 
 __all__ = ["HTTP", "KAFKA", "NATS", "HeaderStyle", "assemble", "decode", "decode_all", "encode"]
+
+_MODULES = {
+    "decode": "binary", "decode_all": "binary", "encode": "binary", "assemble": "envelope",
+    "HTTP": "style", "KAFKA": "style", "NATS": "style", "HeaderStyle": "style",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for: an event in binary mode over HTTP needs the envelope alone."""
+    from importlib import import_module
+
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value

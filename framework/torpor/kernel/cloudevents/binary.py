@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torpor.kernel.cloudevents.envelope import (
+    BATCHED,
     DEFAULT_SOURCE,
     OWN_FIELDS,
     SPECVERSION,
+    STRUCTURED,
     assemble,
     checked,
     faulty,
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
 
     from torpor.kernel.cloudevents.style import HeaderStyle
     from torpor.kernel.message import Message
-
-STRUCTURED = "application/cloudevents"
-BATCHED = "application/cloudevents-batch"
 
 _TRACE = ("traceparent", "tracestate")
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 SPECVERSION = "1.0"
+STRUCTURED = "application/cloudevents"
+BATCHED = "application/cloudevents-batch"
 DEFAULT_SOURCE = "/torpor"
 MOST_ATTRIBUTES = 100
 MOST_CHARACTERS = 65_536  # of all attributes together

@@ -9,6 +9,7 @@ pytest.register_assert_rewrite(
             "broker",
             "broker_progress",
             "exchange",
+            "shelf",
             "store",
             "store_insert",
             "store_outbox",

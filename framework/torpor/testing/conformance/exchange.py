@@ -99,7 +99,8 @@ class TellingConformance(ExchangeSuite):
     async def test_a_message_is_heard_whole(self, exchange: Exchange, other: Exchange, topic: str) -> None:
         """Topic, id, type, key, attributes and payload are heard as they were told, and no answer is waited for."""
         ear = Ear()
-        await other.listen(topic, "group", ear.take)
+        listening = await other.listen(topic, "group", ear.take)
+        assert listening.trouble is None
         attributes = {**ATTRIBUTES, "traceparent": "00-0af7-b7ad-01", "subject": 'a "b" é\n%20'}
         told = Message(topic, bytes(range(256)), id=str(uuid4()), type="counted", key="clé 1 %", attributes=attributes)
 

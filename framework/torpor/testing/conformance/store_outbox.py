@@ -23,6 +23,9 @@ from torpor.testing.conformance.store import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torpor.ports.outbox import LogEntry
     from torpor.ports.store import Store
     from torpor.testing.conformance.store import StoreBackend
 
@@ -139,6 +142,78 @@ class ReplayConformance(StoreSuite):
         assert max(state.cursors.values()) > 0
 
 
+class ReadAheadConformance(StoreSuite):
+    """What follows on a batch can be read while that is on its way."""
+
+    async def test_the_next_rows_are_read_past_those_on_their_way(self, store: Store) -> None:
+        """Each row is read once, in the order of its key, whether the cursors have moved or not."""
+        needs(store.promises.is_transactional, "is_transactional")
+        epoch = await relay_lease(store)
+        await committed(store, *(message(f"{key}{n}", key=key) for n in range(5) for key in "abc"))
+
+        first = await store.outbox.pending(4, epoch)
+        second = await store.outbox.pending(4, epoch, last_of(first))
+        await store.outbox.advance(last_of(first), epoch)
+        again = await store.outbox.pending(4, epoch, last_of(first))
+        rest = await store.outbox.pending(20, epoch, last_of([*first, *second]))
+
+        assert ids(again) == ids(second)
+        every = ids([*first, *second, *rest])
+        assert sorted(every) == sorted(f"{key}{n}" for n in range(5) for key in "abc")
+        assert [[id for id in every if id[0] == key] for key in "abc"] == [[f"{k}{n}" for n in range(5)] for k in "abc"]
+
+    async def test_cursors_that_are_further_count(self, store: Store) -> None:
+        """What was on its way, and is done since, takes nothing back."""
+        needs(store.promises.is_transactional, "is_transactional")
+        epoch = await relay_lease(store)
+        await committed(store, *(message(str(n), key="k") for n in range(3)))
+        first = await store.outbox.pending(1, epoch)
+        await store.outbox.advance(last_of(await store.outbox.pending(2, epoch)), epoch)
+
+        assert ids(await store.outbox.pending(10, epoch, last_of(first))) == ["2"]
+        assert ids(await store.outbox.pending(10, epoch)) == ["2"]
+
+    async def test_reading_ahead_moves_no_cursor(self, store: Store) -> None:
+        """A relay that dies before it has published what it read ahead leaves it to the next."""
+        needs(store.promises.is_transactional, "is_transactional")
+        epoch = await relay_lease(store)
+        await committed(store, message("1", key="k"), message("2", key="k"))
+        first = await store.outbox.pending(1, epoch)
+
+        assert ids(await store.outbox.pending(1, epoch, last_of(first))) == ["2"]
+        assert await pending_ids(store) == ["1", "2"]
+
+    async def test_an_old_epoch_reads_nothing_ahead(self, store: Store) -> None:
+        """A replay, or another relay, is noticed by what is read ahead too; after it all is read again."""
+        needs(store.promises.is_transactional, "is_transactional")
+        epoch = await published(store, message("1", key="k"))
+        await committed(store, message("2", key="k"), message("3", key="k"))
+        first = await store.outbox.pending(1, epoch)
+        await store.outbox.replay(0)
+
+        with pytest.raises(LeaseLost):
+            await store.outbox.pending(1, epoch, last_of(first))
+        assert await pending_ids(store) == ["1", "2", "3"]
+
+    async def test_what_a_replay_leaves_out_is_told_ahead(self, store: Store) -> None:
+        """The rows of other topics are marked in what is read ahead as in what is read."""
+        needs(store.promises.is_transactional, "is_transactional")
+        await published(
+            store, *(Message(topic, b"", id=f"{topic}{n}", type="y", key="k") for n in range(2) for topic in "tu")
+        )
+        await store.outbox.replay(0, "u")
+        first = await store.outbox.pending(1)
+
+        rest = await store.outbox.pending(10, None, last_of(first))
+
+        assert [(entry.message.id, entry.is_left_out) for entry in [*first, *rest]] == [
+            ("t0", True),
+            ("u0", False),
+            ("t1", True),
+            ("u1", False),
+        ]
+
+
 class HintsConformance(StoreSuite):
     """Hints reach whoever listens, where the store can hear at all."""
 
@@ -203,6 +278,11 @@ async def published(store: Store, *messages: Message) -> int:
     await committed(store, *messages)
     await store.outbox.advance(last_of(await store.outbox.pending(1000)), epoch)
     return epoch
+
+
+def ids(entries: Sequence[LogEntry]) -> list[str]:
+    """The ids of rows, in their order."""
+    return [entry.message.id for entry in entries]
 
 
 async def wanted(store: Store) -> list[str]:

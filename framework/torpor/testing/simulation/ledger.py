@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from torpor.testing.simulation.passing import Passing
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -59,6 +61,7 @@ class Ledger:
         self.refused: list[str] = []  # what a client was told is not
         self.wire: list[Message] = []
         self.interruptions: Counter[str] = Counter()  # by service: what may make its relay publish again
+        self.passing = Passing(self.violate, answers="stock.answer", hears="bill.glimpse")
         self._topics = topics
         self._strict = strict
         self._committed: set[str] = set()  # ids
@@ -77,6 +80,9 @@ class Ledger:
             self._committed.add(message.id)
             self.rows[service].append(message)
         for effect in effects:
+            if self.passing.knows(effect.handler):
+                self.passing.done(effect.handler, f"{effect.key}/{effect.number}")
+                continue
             place, name = self._place(effect.handler, effect.key), self._name(effect)
             waiting = self.parked.get(place, [])
             if waiting and waiting[0] == name:
@@ -140,6 +146,8 @@ class Ledger:
             self._check_wire(service, rows)
         self._check_timers()
         self._check_effects()
+        reserved = {name for (handler, _), names in self.done.items() if handler == "stock.reserve" for name in names}
+        self.passing.conclude({name.rpartition(" ")[2] for name in reserved})
 
     def _check_clients(self) -> None:
         placed = Counter(told(message) for message in self.rows["source"])

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from torpor.kernel.errors import NeverSettled, StoreUnavailable, TorporError
+from torpor.kernel.errors import (
+    BrokerUnavailable,
+    NeverSettled,
+    NotAnswered,
+    NotRunning,
+    StoreUnavailable,
+    TimedOut,
+    TorporError,
+)
 from torpor.testing.simulation.ledger import NEVER_STUCK
 from torpor.testing.simulation.loop import EPOCH, immediately
+from torpor.testing.simulation.passing import ENDED, NOTHING_LEFT
 from torpor.testing.simulation.script import Trouble
+from torpor.testing.simulation.services import Asked
 from torpor.testing.simulation.source import Source
 
 if TYPE_CHECKING:
@@ -19,7 +29,10 @@ if TYPE_CHECKING:
     from torpor.testing.simulation.database import Database
     from torpor.testing.simulation.world import Replica, World
 
-_MOMENTS = ("publish", "advance", "acquire", "unit admit", "unit append", "unit commit", "unit claim", "acknowledge")
+_MOMENTS = (
+    "publish", "advance", "acquire", "unit admit", "unit append", "unit commit", "unit claim", "acknowledge", "ask",
+    "answer", "tell",
+)  # fmt: skip
 SERVICES = ("source", "stock", "bill")
 _LONGEST_START = 60.0
 _LONGEST_REST = 200.0  # seconds of virtual time
@@ -49,6 +62,7 @@ class Life:
         for source in sources:
             await source.open()
         clients = [asyncio.create_task(self._place(f"k{n}")) for n in range(self._chance.randrange(2, 6))]
+        clients += [asyncio.create_task(self._ask_all(f"q{n}")) for n in range(self._chance.randrange(3))]
         await self._break_things()
         await self._heal()
         await asyncio.wait(clients)
@@ -57,10 +71,14 @@ class Life:
         if await self._rest():
             world.ledger.account()
             world.script.is_over = True
+            await self._ask("last", 0, timeout=10.0)
+            if world.ledger.passing.asked["last/0"] != "answered":
+                world.ledger.violate(ENDED, "When all is well a request is not answered.")
             if await self._redrive_all():
                 world.count_interruptions()
                 world.ledger.conclude()
         await self._check_parts()
+        await self._check_left_over()
         for source in sources:
             source.close()
         for replica in list(world.replicas):
@@ -95,6 +113,37 @@ class Life:
             ledger.refused += names
         else:
             ledger.accepted += names
+
+    async def _ask_all(self, key: str) -> None:
+        """A client: asks for numbers, now and then several at once."""
+        number = 0
+        for _ in range(self._chance.randrange(1, 6)):
+            await asyncio.sleep(self._chance.random() * 3)
+            count = self._chance.choice((1, 1, 3))
+            timeout = self._chance.choice((0.05, 1.0, 5.0))
+            await asyncio.gather(*(self._ask(key, one, timeout=timeout) for one in range(number, number + count)))
+            number += count
+
+    async def _ask(self, key: str, number: int, *, timeout: float) -> None:  # noqa: ASYNC109  # it travels
+        world, name = self._world, f"{key}/{number}"
+        replica = await self._serving("source")
+        world.ledger.passing.ask(name)
+        asking = replica.begin(self._asked(replica, Asked(key=key, number=number), timeout))
+        either: set[asyncio.Future[Any]] = {asking, replica.process.ended}
+        await asyncio.wait(either, return_when="FIRST_COMPLETED")
+        how = asking.result() if asking.done() else "gone"
+        world.trace.note("client", f"asked for {name}: {how}")
+        world.ledger.passing.end(name, how)
+
+    async def _asked(self, replica: Replica, request: Asked, timeout: float) -> str:  # noqa: ASYNC109  # it travels
+        """How a request has ended."""
+        try:
+            answer = await replica.host.ask(request, timeout=timeout)
+        except NotAnswered as error:
+            return error.code
+        except (TimedOut, BrokerUnavailable, NotRunning):
+            return "unknown"
+        return "answered" if answer == request.number else f"answered with {answer}"
 
     async def _serving(self, service: str) -> Replica:
         while True:
@@ -265,6 +314,18 @@ class Life:
                 self._world.ledger.violate(NEVER_STUCK, f"{part} of {replica.process.name}: {reason}")
         for error in self._world.loop.errors:
             self._world.ledger.violate(NEVER_STUCK, error)
+
+    async def _check_left_over(self) -> None:
+        """Nothing is under way any more, and nobody waits for an answer."""
+        for _ in range(_READY_CHECKS):
+            if all(replica.host.is_idle for replica in self._world.replicas):
+                break
+            await asyncio.sleep(0.5)
+        for replica in self._world.replicas:
+            if not replica.host.is_idle:
+                self._world.ledger.violate(NOTHING_LEFT, f"{replica.process.name} is not idle.")
+        if self._world.exchange.left_over():
+            self._world.ledger.violate(NOTHING_LEFT, f"{self._world.exchange.left_over()} answers are waited for.")
 
 
 def _troubles(replica: Replica) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from torpor.contract.event import Event
+from torpor.contract.event import Event, Request
 from torpor.kernel.batch import Batch
 from torpor.kernel.order import Order
 from torpor.kernel.outcome import Failed
@@ -51,6 +51,20 @@ class Reminded(Event, topic="sim.reminded", key="key"):
     number: int
 
 
+class Asked(Request[int], topic="sim.asked"):
+    """A number that is asked for."""
+
+    key: str
+    number: int
+
+
+class Seen(Event, topic="sim.seen", key="key", durable=False):
+    """What may be lost."""
+
+    key: str
+    number: int
+
+
 source = Service("source")
 stock = Service("stock")
 bill = Service("bill")
@@ -77,13 +91,30 @@ async def remember(event: Reminded, tx: Tx) -> None:
     tx.write(EFFECT, "source.remember", event.key, event.number)
 
 
-@stock.on(Placed, retry=Retry(attempts=3), publishes=[Reminded])
+@stock.on(Placed, retry=Retry(attempts=3), publishes=[Reminded, Seen])
 async def reserve(event: Placed, tx: Tx) -> Reserved:
     """Passes a number on, and sets a timer."""
     await tx.execute(EFFECT, "stock.reserve", event.key, event.number)
     tx.publish(Reminded(key=event.key, number=event.number), after=0.5 + event.number % 4)
+    if event.number % 4 == 0:
+        tx.publish(Seen(key=event.key, number=event.number))
     await tx.execute(TROUBLE, "stock.reserve", event.key, event.number)
     return Reserved(key=event.key, number=event.number)
+
+
+@stock.answer(Asked, publishes=[Seen])
+async def answer(request: Asked, tx: Tx) -> int:
+    """Answers with the number itself, once that is written down."""
+    await tx.execute(EFFECT, "stock.answer", request.key, request.number)
+    tx.publish(Seen(key=request.key, number=request.number))
+    await tx.execute(TROUBLE, "stock.answer", request.key, request.number)
+    return request.number
+
+
+@bill.on(Seen)
+async def glimpse(event: Seen, tx: Tx) -> None:
+    """Notes what it happens to hear."""
+    tx.write(EFFECT, "bill.glimpse", event.key, event.number)
 
 
 @bill.on(Placed, retry=Retry(attempts=1))

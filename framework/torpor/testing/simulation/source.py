@@ -90,7 +90,10 @@ class Source:
 
     async def _post(self, replica: Replica, delivery: Delivery) -> Verdict:
         await asyncio.sleep(self._world.weather.chance.random() * _PAUSE)
-        return await replica.host.receive(self._binding.handled.name, [(delivery.message, delivery.fault)])
+        reception = replica.host.reception
+        if reception is None:
+            return Verdict.BUSY
+        return await reception.receive(self._binding.handled.name, [(delivery.message, delivery.fault)])
 
     def _begin(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

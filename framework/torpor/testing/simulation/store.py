@@ -224,10 +224,12 @@ class SimulatedOutbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def pending(self, limit: int, epoch: int | None = None) -> Sequence[LogEntry]:
+    async def pending(
+        self, limit: int, epoch: int | None = None, past: Mapping[int, int] | None = None
+    ) -> Sequence[LogEntry]:
         database = self._database
         await database.network.cross("pending")
-        entries = immediately(database.store.outbox.pending(limit, epoch))
+        entries = immediately(database.store.outbox.pending(limit, epoch, past))
         for entry in entries[:1]:
             database.ledger.pending(database.service, entry.shard, entry.position)
         if entries:

@@ -54,6 +54,8 @@ class Weather:
         self.poisoned_messages = self._sometimes(0.06)
         self.cursed_messages = self._sometimes(0.05)
         self.refused_messages = self._sometimes(0.06)
+        self.batch = self.chance.choice((1, 3, 500))  # rows that a relay reads at a time
+        self.lost_passing = self._sometimes(0.1)
         self.is_calm = False
 
     def happens(self, probability: float) -> bool:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
 from torpor.adapters.memory.broker import MemoryBroker, MemoryHub
 from torpor.adapters.memory.store import MemoryStore
 from torpor.assembly import duties_of, rest_of
+from torpor.features.relay import Relay
 from torpor.kernel.errors import BrokerUnavailable, StoreUnavailable
 from torpor.kernel.order import Order
 from torpor.runtime.host import Host
 from torpor.testing.simulation.broker import BrokerServer, SimulatedBroker
 from torpor.testing.simulation.database import Database
+from torpor.testing.simulation.exchange import ExchangeServer, SimulatedExchange
 from torpor.testing.simulation.ledger import Ledger
 from torpor.testing.simulation.loop import LoopClock, Process, SimulationLoop
 from torpor.testing.simulation.script import Script
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from torpor.ports.clock import Clock
+    from torpor.ports.exchange import Exchange
     from torpor.ports.store import Store
     from torpor.runtime.host import Duty
     from torpor.runtime.plan import Plan, SubscriberBinding
@@ -40,7 +44,7 @@ _PATIENCE = 2.0  # seconds that a database waits for a client that does not move
 class Parts:
     """What a run is made of. A test swaps one to put an old fault back."""
 
-    __slots__ = ("broker", "duties", "host", "store")
+    __slots__ = ("broker", "duties", "exchange", "host", "store")
 
     def __init__(
         self,
@@ -49,8 +53,10 @@ class Parts:
         broker: Callable[[MemoryHub], MemoryBroker] = MemoryBroker,
         duties: Callable[[Plan], Sequence[Duty]] = duties_of,
         host: type[Host] = Host,
+        exchange: Callable[[MemoryBroker], Exchange] = attrgetter("exchange"),
     ) -> None:
         self.host = host
+        self.exchange = exchange
         self.store = store
         self.broker = broker
         self.duties = duties
@@ -98,6 +104,7 @@ class World:
         self.hub = MemoryHub(deduplicates=self.weather.is_deduplicating)
         wire = Network("the broker", self.weather, trace=trace, error=BrokerUnavailable)
         self.broker = BrokerServer(wire, ledger=self.ledger, script=self.script)
+        self.exchange = ExchangeServer(wire, lambda: self.hub.switch.waiting)
         self.databases = {plan.name: self._database(plan) for plan in plans()}
         self.pushed = {plan.name for plan in plans() if self.weather.chance.random() < _PUSHED}
 
@@ -115,14 +122,19 @@ class World:
         (plan,) = (plan for plan in plans() if plan.name == service)
         self._starts[service] += 1
         process = Process(f"{service}-{self._starts[service]}", self.loop.create_future())
-        broker = SimulatedBroker(self.broker, self._parts.broker(self.hub))
+        connection = self._parts.broker(self.hub)
+        broker = SimulatedBroker(self.broker, connection)
         duties = process.context().run(self._parts.duties, plan)
+        for duty in duties:
+            if isinstance(duty, Relay):
+                duty.batch = self.weather.batch
         host = self._parts.host(
             plan,
             broker=broker,
             store=SimulatedStore(self.databases[service]),
             clock=LoopClock(self.loop),
             duties=duties,
+            exchange=SimulatedExchange(self.exchange, self._parts.exchange(connection)),
             rest=rest_of(duties) if service in self.pushed else None,
         )
         replica = Replica(host, process)
@@ -186,6 +198,7 @@ class World:
             await asyncio.sleep(_SERVER_TICK)
             self.broker.expire()
             self.broker.depose()
+            self.exchange.forget_the_dead()
             for replica in self.replicas:
                 if not replica.process.is_frozen:
                     frozen.pop(replica.process, None)

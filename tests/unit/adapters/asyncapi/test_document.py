@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from torpor import Ask, Event, Request, Service, Tx
+from torpor import ApiKeys, Ask, Event, Jwt, Request, Service, Socket, Tx
 from torpor.adapters.asyncapi.document import document
 from torpor.runtime.binding import bind
 
@@ -126,6 +126,45 @@ def stock() -> Service:
     return service
 
 
+class Bid(BaseModel):
+    lines: list[Line]
+
+
+class Won(BaseModel):
+    by: str
+
+
+class Odd:
+    """What has no schema."""
+
+
+people = Jwt("https://id.example.com", "auctions") | ApiKeys({})
+
+
+def auctions() -> Service:
+    """Takes WebSockets."""
+    service = Service("auctions", auth=people.needs("bid"))
+
+    async def come(socket: Socket, kind: str) -> None: ...
+
+    @service.socket("/auctions/{kind}/{lot}/{rest:path}", connect=come)
+    async def bid(
+        message: Card | Cash | Bid, kind: Literal["art", "cars"], lot: int, rest: str
+    ) -> list[Won | str] | None:
+        """Bids for a lot."""
+
+    @service.socket("/odd", public=True)
+    async def odd(message: str) -> Odd: ...
+
+    @service.socket("/raw", public=True)
+    async def raw(message: bytes) -> None: ...
+
+    @service.socket("/typed", public=True, sends=[Won])
+    async def typed(message: str, socket: Socket) -> None: ...
+
+    return service
+
+
 def made(*services: Service, broker_url: str | None = "nats://app:secret@broker:4222") -> dict[str, Any]:
     """The document of some services."""
     return document([bind(service) for service in services], "shop", version="1.2.3", broker_url=broker_url)
@@ -212,6 +251,50 @@ def test_a_request_is_told_with_its_answer() -> None:
         assert target(root, reference) is not None
 
 
+def test_a_socket_is_a_channel_of_its_own_server() -> None:
+    """What clients say and are sent are operations, with their types; channels of the broker stay with it."""
+    root = made(orders(), auctions())
+    assert root["servers"]["websockets"]["protocol"] == "ws"
+    channel = root["channels"]["auctions.bid.socket"]
+    assert channel["address"] == "/auctions/{kind}/{lot}/{rest}"
+    assert channel["parameters"] == {
+        "kind": {"enum": ["art", "cars"]},
+        "lot": {"description": "As text: integer."},
+        "rest": {},
+    }
+    assert channel["servers"] == [{"$ref": "#/servers/websockets"}]
+    says, sends = root["operations"]["auctions.bid"], root["operations"]["auctions.bid.sends"]
+    assert (says["action"], says["description"], sends["action"]) == ("receive", "Bids for a lot.", "send")
+    assert [part["$ref"] for part in payload(root, "auctions.bid")["anyOf"]] == [
+        f"#/components/schemas/auctions.bid.message.{name}" for name in ("Card", "Cash", "Bid")
+    ]
+    sent = [target(root, target(root, message["$ref"])["$ref"]) for message in sends["messages"]]
+    assert [message.get("contentType") for message in sent] == ["application/json", "text/plain", None]
+    assert "sends=[...]" in sent[2]["description"]
+    (placed,) = [channel for channel in root["channels"].values() if channel["address"] == "orders.placed"]
+    assert placed["servers"] == [{"$ref": "#/servers/broker1"}]
+
+
+def test_a_socket_tells_what_it_knows_and_who_may_connect() -> None:
+    """Bytes are bytes, types that are named are told and no others, and ways to show who one is are schemes."""
+    root = made(auctions(), broker_url=None)
+    assert payload(root, "auctions.raw") == {"type": "string", "format": "binary"}
+    assert "auctions.raw.sends" not in root["operations"]
+    (odd,) = root["operations"]["auctions.odd.sends"]["messages"]
+    assert "payload" not in target(root, target(root, odd["$ref"])["$ref"])
+    assert list(payload(root, "auctions.typed.sends")["properties"]) == ["by"]
+    assert "security" not in root["operations"]["auctions.typed"]
+    schemes = [target(root, scheme["$ref"]) for scheme in root["operations"]["auctions.bid"]["security"]]
+    assert [(scheme["type"], scheme.get("scheme")) for scheme in schemes] == [("http", "bearer"), ("httpApiKey", None)]
+    assert all("Needs bid." in scheme["description"] for scheme in schemes)
+
+
+def test_channels_without_a_broker_are_not_those_of_sockets() -> None:
+    """Beside sockets, what a broker in memory carries has a server that says so."""
+    root = made(orders(), auctions(), broker_url=None)
+    assert set(root["servers"]) == {"memory", "websockets"}
+
+
 def test_namesakes_keep_their_own_schemas() -> None:
     """Two contracts of one name, and the two models of one name inside them, are told apart."""
     root = made(payments())
@@ -231,15 +314,15 @@ def test_a_discriminator_is_the_name_of_a_property() -> None:
 
 def test_every_reference_leads_somewhere_and_every_name_is_legal() -> None:
     """Nothing points into the void, and the names of components are what the specification allows."""
-    root = made(orders(), payments(), stock())
+    root = made(orders(), payments(), stock(), auctions(), quotes())
     found = list(references(root))
     assert len(found) > 20
     assert all(isinstance(target(root, reference), dict) for reference in found)
     components = root["components"]
     names = [*components["messages"], *components["schemas"], *root["channels"], *root["operations"], *root["servers"]]
     assert all(NAME.fullmatch(name) for name in names)
-    locations = {message["correlationId"]["location"] for message in components["messages"].values()}
-    assert locations == {"$message.header#/ce-correlationid"}
+    carried = [message for message in components["messages"].values() if "correlationId" in message]
+    assert {message["correlationId"]["location"] for message in carried} == {"$message.header#/ce-correlationid"}
 
 
 @pytest.mark.parametrize(
@@ -272,7 +355,7 @@ def test_a_document_over_kafka_says_so() -> None:
 
 def test_a_document_is_the_same_each_time() -> None:
     """Making it twice gives one text, in the order of the names."""
-    services = (orders(), payments(), stock())
+    services = (orders(), payments(), stock(), auctions())
     assert json.dumps(made(*services)) == json.dumps(made(*services))
     root = made(*services)
     assert list(root["channels"]) == sorted(root["channels"])

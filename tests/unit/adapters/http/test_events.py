@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from torpor import ConfigurationError, Events, LastEventId, Sent, Service
+from torpor import Compressed, ConfigurationError, Cors, ETags, Events, LastEventId, Limit, Sent, Service, Timeout
 from torpor.adapters.http.server import HttpServer
 from torpor.assembly import assemble
 from torpor.runtime.settings import Settings
@@ -159,3 +160,32 @@ async def test_a_stop_ends_a_stream() -> None:
         assert (await reader.read()).endswith(b"0\r\n\r\n")
     assert feed.is_closed
     writer.close()
+
+
+async def test_the_rules_of_a_route_hold_for_its_stream() -> None:
+    """It counts as one request, may last beyond its Timeout, and is sent as it comes, for pages that are named."""
+    page = "https://shop.example.com"
+    rules = [Limit(1, per=100), Timeout(0.05), Cors(page), ETags(), Compressed(0)]
+    service = Service("ruled", public=True, rules=rules)
+
+    @service.get("/feed")
+    async def feed() -> Events:
+        async def read() -> AsyncIterator[str]:
+            yield "first"
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await asyncio.Event().wait()
+            yield "late"
+
+        return Events(read())
+
+    async with TestShop(service) as shop:
+        headers = {"origin": page, "accept-encoding": "gzip"}
+        answer = await shop.get("/feed", headers=headers)
+        assert answer.text == "data: first\n\ndata: late\n\n"
+        assert answer.headers["access-control-allow-origin"] == page
+        assert {"etag", "content-encoding"}.isdisjoint(answer.headers)
+        assert (await shop.get("/feed", headers=headers)).status_code == 429
+        schema = (await shop.get("/openapi.json")).json()
+        (told,) = schema["paths"]["/feed"]["get"]["responses"]["200"]["content"].items()
+        assert told == ("text/event-stream", {"schema": {"type": "string"}})

@@ -22,6 +22,8 @@ from torpor.kernel.errors import ConfigurationError, NotRunning
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
+    from torpor.adapters.http.reading import Request
+
 PATIENCE = 10.0
 LIMIT = 1_000
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -112,6 +114,24 @@ async def until(server: LeanServer, count: int) -> None:
             await asyncio.sleep(0)
 
 
+async def until_answered(echo: Echo, paths: Sequence[str]) -> None:
+    """Waits until these were answered, and no others."""
+    async with asyncio.timeout(PATIENCE):
+        while len(echo.answered) < len(paths):  # noqa: ASYNC110  # a list tells no event
+            await asyncio.sleep(0)
+    assert echo.answered == paths
+
+
+def take_at_once(request: Request) -> bool:
+    """Takes `/now`, and `/mistaken` by mistake."""
+    if request.url == b"/mistaken":
+        raise RuntimeError("by mistake")
+    if request.url != b"/now":
+        return False
+    request.reply(request, Answer(200, b"taken", "text/plain"))
+    return True
+
+
 async def test_an_ordinary_client_is_answered() -> None:
     """Method, path and body arrive; a connection is used again; a date is sent."""
     async with served() as server, httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as client:
@@ -142,17 +162,57 @@ async def test_a_header_that_comes_twice_is_joined() -> None:
 
 
 async def test_pipelined_requests_are_answered_in_order() -> None:
-    """However many come at once, and even when the first takes long."""
+    """However many come at once, and even when the first takes long: some go on beside it, the others wait."""
     echo = Echo()
     async with served(echo) as server, connected(server) as client:
-        paths = ["/slow", *(f"/{number}" for number in range(100))]
-        await client.send(b"".join(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode() for path in paths))
+        paths = [f"/{number}" for number in range(100)]
+        await client.send(b"".join(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode() for path in ("/slow", *paths)))
         await asyncio.wait_for(echo.entered.wait(), PATIENCE)
-        assert echo.answered == []
+        await until_answered(echo, paths[:15])
         echo.open.set()
         client.writer.write_eof()
-        assert statuses(await client.rest()) == [200] * 101
-        assert echo.answered == paths
+        answers = await client.rest()
+        assert re.findall(rb"GET (\S+) 0", answers) == [path.encode() for path in ("/slow", *paths)]
+
+
+async def test_answers_that_are_there_together_are_written_together() -> None:
+    """One write for the requests of one read."""
+    server = LeanServer(Echo(), body_limit=LIMIT, take=take_at_once)
+    wire = Wire()
+    connection = lean._Connection(server)
+    connection.connection_made(wire)
+    feed(connection, b"GET /now HTTP/1.1\r\nhost: x\r\n\r\n" * 40)
+    assert statuses(wire.written) == [200] * 40
+    assert wire.writes == 1
+
+
+async def test_an_answer_that_is_there_first_waits_for_those_before_it() -> None:
+    """What is answered at once does not overtake what takes long, and both are written together."""
+    echo = Echo()
+    server = LeanServer(echo, body_limit=LIMIT, take=take_at_once)
+    wire = Wire()
+    connection = lean._Connection(server)
+    connection.connection_made(wire)
+    feed(connection, b"".join(b"GET /%s HTTP/1.1\r\nhost: x\r\n\r\n" % path for path in (b"slow", b"now", b"now")))
+    await asyncio.wait_for(echo.entered.wait(), PATIENCE)
+    assert wire.written == b""
+    echo.open.set()
+    async with asyncio.timeout(PATIENCE):
+        while connection.is_busy:  # noqa: ASYNC110  # a count tells no event
+            await asyncio.sleep(0)
+    assert re.findall(rb"GET /slow 0|taken", wire.written) == [b"GET /slow 0", b"taken", b"taken"]
+    assert wire.writes == 1
+
+
+async def test_a_failure_of_who_takes_requests_is_one_requests(caplog: pytest.LogCaptureFixture) -> None:
+    """It is answered with a 500 and told in the log; the connection goes on."""
+    server = LeanServer(Echo(), body_limit=LIMIT, take=take_at_once)
+    wire = Wire()
+    connection = lean._Connection(server)
+    connection.connection_made(wire)
+    feed(connection, b"GET /mistaken HTTP/1.1\r\nhost: x\r\n\r\nGET /now HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert statuses(wire.written) == [500, 200]
+    assert "by mistake" in caplog.text
 
 
 async def test_a_client_of_http_1_0_is_answered_once() -> None:
@@ -286,7 +346,8 @@ async def test_an_answer_without_a_body_has_none() -> None:
     answers = await asked(b"GET /none HTTP/1.1\r\nhost: x\r\n\r\nHEAD /abc HTTP/1.1\r\nhost: x\r\n\r\n")
     assert statuses(answers) == [204, 200]
     assert b"not to be sent" not in answers
-    assert answers.endswith(b"content-length: 11\r\n\r\n")
+    assert b"content-length: 11\r\n" in answers
+    assert answers.endswith(b"\r\n\r\n")
 
 
 async def test_a_failure_of_the_answerer_is_told_in_the_log_alone(caplog: pytest.LogCaptureFixture) -> None:
@@ -421,10 +482,12 @@ class Wire(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.written = b""
+        self.writes = 0
         self.is_closed = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.written += bytes(data)
+        self.writes += 1
 
     def write_eof(self) -> None: ...
     def pause_reading(self) -> None: ...
@@ -439,18 +502,25 @@ class Wire(asyncio.Transport):
     abort = close
 
 
+def feed(connection: lean._Connection, data: bytes) -> None:
+    """Hands bytes to a connection, as asyncio does."""
+    connection.get_buffer(-1)[: len(data)] = data
+    connection.buffer_updated(len(data))
+
+
 async def fed(pieces: Sequence[bytes]) -> bytes:
     """What a connection writes when bytes come in pieces, and then no more."""
     server = LeanServer(Echo(), body_limit=LIMIT)
-    connection = lean._Connection(server, asyncio.get_running_loop())
+    connection = lean._Connection(server)
     wire = Wire()
     connection.connection_made(wire)
     for piece in pieces:
-        connection.data_received(piece)
+        feed(connection, piece)
         await asyncio.sleep(0)
-    if not connection.task.done():
-        connection.eof_received()
-    await asyncio.wait_for(connection.task, PATIENCE)
+    connection.eof_received()
+    async with asyncio.timeout(PATIENCE):
+        while connection.is_busy and not wire.is_closed:  # noqa: ASYNC110  # a count tells no event
+            await asyncio.sleep(0)
     connection.connection_lost(None)
     return wire.written
 

@@ -12,6 +12,7 @@ import pytest
 
 from torpor import ApiKeys, Caller, Command, ConfigurationError, Event, Message, Order, Retry, Service, Tx
 from torpor.adapters.http.push import PushEndpoint
+from torpor.adapters.http.reading import Request
 from torpor.adapters.system.clock import SystemClock
 from torpor.assembly import assemble, guards
 from torpor.runtime.settings import Settings
@@ -51,11 +52,26 @@ class Cancel(Command, topic="orders.cancel"):
 class Post:
     """Posts to an endpoint."""
 
-    def __init__(self, endpoint: PushEndpoint) -> None:
+    def __init__(self, endpoint: PushEndpoint, *, is_taken: bool = False) -> None:
         self.endpoint = endpoint
+        self.is_taken = is_taken  # as the lean server does
+        self.taken = 0
 
     async def raw(self, body: bytes = b"", *, path: str = RECORD, method: str = "POST", **headers: str) -> Answer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if self.is_taken:
+            told: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            fields = [(name.encode(), value.encode("latin-1")) for name, value in named.items()]
+            request = Request(
+                lambda _, answer: told.set_result(answer),
+                method=method.encode(),
+                url=path.encode(),
+                fields=fields,
+                body=body,
+            )
+            if self.endpoint.take(request):
+                self.taken += 1
+                return await told
         return await self.endpoint.answer(method, path, named, body)
 
     async def event(self, id: str = "1", *, amount: object = 5, path: str = RECORD, type: str = "orders.placed") -> int:
@@ -139,15 +155,50 @@ async def orders() -> AsyncIterator[Shop]:
         made.gate.set()
 
 
-@pytest.fixture
-def post(orders: Shop) -> Post:
-    return Post(PushEndpoint(orders.shop.hosts, origins=["events.example"]))
+@pytest.fixture(params=["answered", "taken"])
+def post(orders: Shop, request: pytest.FixtureRequest) -> Post:
+    endpoint = PushEndpoint(orders.shop.hosts, origins=["events.example"])
+    return Post(endpoint, is_taken=request.param == "taken")
 
 
 async def test_an_event_in_binary_mode_is_handled(orders: Shop, post: Post) -> None:
     """The answer is 204 without a body, and the effects are committed by then."""
     assert await post.event("1") == 204
     assert await orders.seen() == ["1"]
+    assert post.taken == post.is_taken
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "headers"),
+    [
+        ("/", "POST", {}),
+        ("/-/events/orders.nobody", "POST", {}),
+        (f"{RECORD}?a=b", "POST", {}),
+        (RECORD, "OPTIONS", {}),
+        (RECORD, "GET", {}),
+        (RECORD, "POST", {"content_type": STRUCTURED}),
+        (RECORD, "POST", {"ce_extension": "x"}),
+        (RECORD, "POST", {"ce_specversion": "0.3"}),
+    ],
+)
+async def test_what_is_not_plain_is_left_to_the_long_way(
+    orders: Shop, path: str, method: str, headers: dict[str, str]
+) -> None:
+    """Nothing is handled, and nothing is replied, by whoever leaves it."""
+    post = Post(PushEndpoint(orders.shop.hosts), is_taken=True)
+    answer = await post.raw(payload("1"), path=path, method=method, **{**binary("1"), **headers})
+    assert not post.taken
+    assert answer.status in {200, 204, 400, 404, 405}
+
+
+async def test_events_of_one_key_that_come_side_by_side_are_handled_in_their_order(orders: Shop, post: Post) -> None:
+    """However many requests bring them at once, and while others are under way."""
+    posted = [
+        asyncio.create_task(post.raw(payload(f"{n}"), path="/-/events/orders.audit", **binary(f"{n}")))
+        for n in range(200)
+    ]
+    assert {(await one).status for one in posted} == {204}
+    assert await orders.seen() == [f"audit {n}" for n in range(200)]
 
 
 async def test_an_event_in_structured_mode_is_handled(orders: Shop, post: Post) -> None:
@@ -393,14 +444,15 @@ async def running(service: Service, **environ: str) -> AsyncIterator[Deployment]
         await deployment.stop(1)
 
 
-async def test_an_event_that_comes_before_the_service_is_up_waits_for_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_taken", [False, True], ids=["answered", "taken"])
+async def test_an_event_that_comes_before_the_service_is_up_waits_for_it(tmp_path: Path, *, is_taken: bool) -> None:
     """It need not be sent again."""
     url = f"sqlite:///{tmp_path}/orders.db"
     made = Shop()
     await assemble([made.service], Settings.read(environment(url))).migrate()
     async with running(made.service, TORPOR_DATABASE_URL=url) as deployment:
         assert not deployment.hosts[0].is_ready
-        assert await Post(PushEndpoint(deployment.hosts)).event("1") == 204
+        assert await Post(PushEndpoint(deployment.hosts), is_taken=is_taken).event("1") == 204
 
 
 async def test_a_service_without_its_database_takes_nothing_until_it_is_there(tmp_path: Path) -> None:
@@ -447,17 +499,21 @@ def stateless(retry: Retry, calls: list[str], failures: int) -> Service:
     ],
     ids=["good", "for good", "tried again here", "to be tried later"],
 )
-async def test_a_service_without_a_database_tells_the_sender(retry: Retry, failures: int, statuses: list[int]) -> None:
+@pytest.mark.parametrize("is_taken", [False, True], ids=["answered", "taken"])
+async def test_a_service_without_a_database_tells_the_sender(
+    retry: Retry, failures: int, statuses: list[int], *, is_taken: bool
+) -> None:
     """It can park nothing: what fails for good is 422, and what is to be tried later is 503."""
     async with running(stateless(retry, [], failures)) as deployment:
-        post = Post(PushEndpoint(deployment.hosts))
+        post = Post(PushEndpoint(deployment.hosts), is_taken=is_taken)
         assert [await post.event("1", path="/-/events/mail.send") for _ in statuses] == statuses
 
 
-async def test_a_payload_that_does_not_fit_a_service_without_a_database_is_refused() -> None:
+@pytest.mark.parametrize("is_taken", [False, True], ids=["answered", "taken"])
+async def test_a_payload_that_does_not_fit_a_service_without_a_database_is_refused(*, is_taken: bool) -> None:
     """422: the sender's dead-letter sink is where it belongs."""
     async with running(stateless(Retry(), [], 0)) as deployment:
-        post = Post(PushEndpoint(deployment.hosts))
+        post = Post(PushEndpoint(deployment.hosts), is_taken=is_taken)
         assert await post.event("1", amount="many", path="/-/events/mail.send") == 422
 
 
@@ -477,10 +533,11 @@ async def test_who_posts_may_have_to_show_who_it_is() -> None:
     guard = guards(SystemClock())(ApiKeys({sha256(key.encode()).hexdigest(): Caller("kafka-source")}))
     calls: list[str] = []
     async with running(stateless(Retry(), calls, 0)) as deployment:
-        post = Post(PushEndpoint(deployment.hosts, guard=guard))
+        post = Post(PushEndpoint(deployment.hosts, guard=guard), is_taken=True)
         assert await post.event("1", path="/-/events/mail.send") == 401
         assert (await post.raw(path="/-/events/mail.nobody")).status == 401
         assert not calls
+        assert not post.taken
         shown = {"x_api_key": key, "content_type": STRUCTURED}
         answer = await post.raw(json.dumps(structured("1")).encode(), path="/-/events/mail.send", **shown)
         assert (answer.status, calls) == (204, ["1"])

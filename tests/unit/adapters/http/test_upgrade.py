@@ -55,6 +55,9 @@ class Transport:
         """Whether it has ended."""
         return self.is_closed
 
+    def get_extra_info(self, name: str) -> None:
+        """Nobody is at the other end."""
+
     def get_write_buffer_size(self) -> int:
         """Nothing waits here."""
         return 0

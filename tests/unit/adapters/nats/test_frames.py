@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.client import Client
 
-from torpor.adapters.nats.frames import PIN, frame, head_of, read_envelope, read_headers
+from torpor.adapters.nats.frames import PIN, event_frame, event_head, frame, head_of, read_envelope, read_headers
 from torpor.kernel import cloudevents
-from torpor.kernel.errors import DecodeError
+from torpor.kernel.errors import DecodeError, Rejected
 from torpor.kernel.message import Message
 
 NAMES = (*cloudevents.NATS.names, "Nats-Msg-Id", PIN, "content-type", "Ce-Id", "x", "ce-id ", " ce-id", "c e", "ü", "")
@@ -103,6 +103,40 @@ def test_a_frame_says_how_long_it_is() -> None:
     assert frame("a", b"", reply="r.1") == b"PUB a r.1 0\r\n\r\n"
     head = head_of({"n": "1"})
     assert frame("a", b"xyz", reply="r", head=head) == b"HPUB a r 18 21\r\nNATS/1.0\r\nn: 1\r\n\r\nxyz\r\n"
+
+
+plain = st.text("azAZ09-._~!", max_size=12)
+attributes = st.dictionaries(
+    st.sampled_from(["source", "time", "traceparent", "datacontenttype", "tenant", "Tenant", "id"]),
+    st.one_of(plain, texts),
+    max_size=4,
+)
+
+
+@given(id=st.one_of(plain, texts), key=st.one_of(st.none(), plain, texts), type=plain, attributes=attributes)
+def test_the_head_of_an_event_is_its_headers(id: str, key: str | None, type: str, attributes: dict[str, str]) -> None:
+    """Written at once, as most are, or by way of its headers, it says the same, and its id for the duplicate window."""
+    message = Message("a.b", b"x", id=id, type=type, key=key, attributes=attributes)
+    headers = cloudevents.encode(message, cloudevents.NATS)
+
+    head = event_head(message)
+
+    assert head.isascii()
+    assert read_headers(head.encode()) == {**headers, "Nats-Msg-Id": headers["ce-id"]}
+
+
+def test_an_event_that_no_header_can_carry_is_refused() -> None:
+    """An attribute whose name is no header's is told."""
+    with pytest.raises(Rejected, match="is no header name"):
+        event_head(Message("a", b"", id="1", type="t", attributes={"source": "s", "a b": "x"}))
+
+
+def test_the_frame_of_an_event_says_how_long_it_is() -> None:
+    """It is that of any message with such a head."""
+    message = Message("a.b", "é".encode(), id="1", type="t", attributes={"source": "s"})
+    head = event_head(message)
+
+    assert event_frame(message, head, "r.1") == frame("a.b", message.data, reply="r.1", head=head.encode())
 
 
 def facts(message: Message) -> tuple[Any, ...]:

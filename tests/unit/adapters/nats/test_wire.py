@@ -186,6 +186,38 @@ async def test_what_the_former_parser_had_not_read_is_read() -> None:
     assert client.heard == [("ping",), ("pong",)]
 
 
+receipts = st.builds(
+    lambda name, index, size: b"MSG _INBOX.x.%d.%d 30 %d\r\n%b\r\n" % (name, index, len(size), size),
+    st.integers(0, 12),
+    st.integers(0, 2000),
+    st.sampled_from([b'{"stream":"s","seq":7}', b'{"stream":"s","seq":8,"duplicate":true}', b'{"error":{}}', b""]),
+)
+
+
+@given(
+    st.lists(st.one_of(receipts, receipts, messages(), others), max_size=12), st.lists(st.integers(0, 9999), max_size=8)
+)
+async def test_receipts_are_read_in_runs(told: list[bytes], cuts: list[int]) -> None:
+    """Those that say that a message is stored are told apart from the other answers, and none is lost or doubled,
+    whatever comes between them and wherever the stream is cut."""
+    client, stored = Client(), list[tuple[bytes, bytes]]()
+    wire = await client.wire()
+    client._sid = 29
+    await wire.subscribe("_INBOX.x.*.*", client.sink(30), confirmed=stored.extend)
+    stream = b"".join(told)
+    places = sorted({0, len(stream), *(cut % (len(stream) + 1) for cut in cuts)})
+    for start, end in pairwise(places):
+        await wire.parse(stream[start:end])
+
+    every = [one for one in await heard(stream, is_ours=False) if one[0] == 30]
+    good = [one for one in every if one[3].startswith(b'{"stream":')]
+    assert [b"_INBOX.x.%b.%b" % place for place in stored] == [one[1] for one in good]
+    assert [one for one in client.heard if one[0] == 30] == [one for one in every if one not in good]
+    assert [one for one in client.heard if one[0] != 30] == [
+        one for one in await heard(stream, is_ours=True) if one[0] != 30
+    ]
+
+
 async def test_a_subscription_that_has_ended_hears_nothing() -> None:
     """After its end, a subscription's messages go to the client, which knows of none; the server is told."""
     client = Client()

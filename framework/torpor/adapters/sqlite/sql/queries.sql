@@ -30,7 +30,7 @@ INSERT INTO torpor_parked (number, binding, queue, key, topic, type, id, headers
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- pending --
--- The rows past the relay's cursor, and whether a replay leaves them out.
+-- The rows past the relay's cursor and a position, and whether a replay leaves them out.
 SELECT
     shard, pos,
     coalesce(
@@ -40,7 +40,7 @@ SELECT
     ),
     topic, payload, id, type, key, headers
 FROM torpor_outbox
-WHERE shard = 0 AND pos > coalesce((SELECT pos FROM torpor_cursor WHERE shard = 0), 0)
+WHERE shard = 0 AND pos > max(coalesce((SELECT pos FROM torpor_cursor WHERE shard = 0), 0), ?2)
 ORDER BY pos LIMIT ?1
 
 -- advance --
@@ -235,3 +235,36 @@ SELECT name, checksum FROM torpor_migration
 -- record_migration --
 -- Remembers a migration.
 INSERT INTO torpor_migration (name, checksum, at) VALUES (?1, ?2, ?3)
+
+-- shelf_find --
+-- What lies under a key.
+SELECT value, revision FROM torpor_shelf WHERE key = ?1 AND expires_at > ?2
+
+-- shelf_put --
+-- Lays a value under a key, whatever is there.
+INSERT INTO torpor_shelf (key, value, revision, expires_at, size) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (key) DO UPDATE SET
+    value = excluded.value, revision = excluded.revision, expires_at = excluded.expires_at, size = excluded.size
+
+-- shelf_add --
+-- Lays a value under a key where nothing is. ?6 is now.
+INSERT INTO torpor_shelf (key, value, revision, expires_at, size) VALUES (?1, ?2, ?3, ?4, ?5)
+ON CONFLICT (key) DO UPDATE SET
+    value = excluded.value, revision = excluded.revision, expires_at = excluded.expires_at, size = excluded.size
+WHERE torpor_shelf.expires_at <= ?6
+
+-- shelf_replace --
+-- Lays a value under a key in place of one revision. ?6 is now.
+UPDATE torpor_shelf SET value = ?2, revision = ?3, expires_at = ?4, size = ?5
+WHERE key = ?1 AND revision = ?7 AND expires_at > ?6
+
+-- shelf_remove --
+-- Takes away what lies under a key.
+DELETE FROM torpor_shelf WHERE key = ?1
+
+-- shelf_trim --
+-- Takes away what is past its time, and of the rest the largest for which there is no room. ?1 is now, ?2 the room.
+DELETE FROM torpor_shelf WHERE key IN (
+    SELECT key FROM (SELECT key, expires_at, sum(size) OVER (ORDER BY size, key) AS taken FROM torpor_shelf)
+    WHERE expires_at <= ?1 OR taken > ?2
+)
