@@ -26,7 +26,7 @@ from torpor import Event, Service, Tx
 class Said(Event, topic="slow.said"):
     text: str
 
-slow = Service("slow", migrations="migrations")
+slow = Service("slow", migrations="migrations", public=True)
 
 @slow.post("/slow")
 async def answer(tx: Tx) -> str:
@@ -98,6 +98,16 @@ def test_what_is_missing_is_told_together(folder: Path) -> None:
     assert "TORPOR_DATABASE_URL" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not (folder / ".torpor").exists()
+
+
+def test_a_route_that_does_not_say_who_may_call_it_is_not_served(folder: Path, environ: dict[str, str]) -> None:
+    """Without auth= and public= nothing is opened, and all such routes are named."""
+    (folder / "slow" / "service.py").write_text(SERVICE.replace(", public=True", ""))
+    ended = run(folder, "run", TARGET, environ=environ)
+    assert ended.returncode == 2
+    assert "answers POST /slow, and does not say who may call it" in ended.stderr
+    assert "answers GET /words" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_migration_that_was_not_applied_is_told(folder: Path, environ: dict[str, str]) -> None:

@@ -22,7 +22,8 @@ SERVICE = """
 from fastapi import BackgroundTasks
 from torpor import Idempotent, Service, Tx, new_id
 
-shop = Service("shop", migrations={"0001_purchase.sql": "CREATE TABLE purchase (id TEXT PRIMARY KEY)"})
+TABLES = {"0001_purchase.sql": "CREATE TABLE purchase (id TEXT PRIMARY KEY)"}
+shop = Service("shop", migrations=TABLES, public=True)
 
 @shop.post("/orders", status_code=201, idempotency=Idempotent(required=True))
 async def place(tx: Tx) -> str:

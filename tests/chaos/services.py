@@ -66,7 +66,7 @@ class Taken(BaseModel):
     was_known: bool
 
 
-source = Service("source", migrations="migrations/source")
+source = Service("source", migrations="migrations/source", public=True)
 sink = Service("sink", migrations="migrations/sink")
 tail = Service("tail", migrations="migrations/tail")
 

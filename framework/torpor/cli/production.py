@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from torpor.kernel.errors import TorporError
+from torpor.kernel.errors import ConfigurationError, TorporError
 
 if TYPE_CHECKING:
     import argparse
@@ -80,7 +80,8 @@ def options_of(argv: Sequence[str]) -> Options | None:
 def prepare(
     options: Options | argparse.Namespace, environ: Mapping[str, str], *, is_keeper: bool = False
 ) -> tuple[Settings, Deployment]:
-    """Loads and binds the services and checks the settings; opens nothing."""
+    """Loads and binds the services and checks the settings; opens nothing. Raises ConfigurationError, also for
+    routes of which nobody has said who may call them: those are not served."""
     from torpor.cli.logs import configure
     from torpor.runtime.settings import Settings
 
@@ -90,7 +91,16 @@ def prepare(
     from torpor.cli.discovery import load, parse
 
     targets = [parse(word, options.app_dir) for word in options.services]
-    return settings, (assemble_keeper if is_keeper else assemble)(load(targets), settings)
+    if is_keeper:
+        return settings, assemble_keeper(load(targets), settings)
+    deployment = assemble(load(targets), settings)
+    accesses = [binding.access for plan in deployment.plans for binding in plan.routes]
+    accesses += [binding.access for plan in deployment.plans for binding in plan.sockets]
+    if not all(access.is_said for access in accesses):
+        from torpor.cli.check import unguarded
+
+        raise ConfigurationError(unguarded(deployment.plans))
+    return settings, deployment
 
 
 def overridden(environ: Mapping[str, str], *, host: str | None, port: int | None) -> dict[str, str]:

@@ -60,6 +60,15 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def _warn_of_open(deployment: Deployment) -> None:
+    """Tells of routes that production will not serve."""
+    from torpor.cli.check import unguarded
+
+    if found := unguarded(deployment.plans):
+        more = f" So do {len(found) - 1} more." if len(found) > 1 else ""
+        logging.getLogger("torpor.dev").warning("%s%s `torpor run` will not serve this.", found[0], more)
+
+
 def _serve(options: argparse.Namespace) -> bool:
     from torpor.assembly import assemble
     from torpor.cli.discovery import find_paths, load
@@ -69,6 +78,7 @@ def _serve(options: argparse.Namespace) -> bool:
     services = load(find_paths(options.paths))
     settings = _settings(options.settings_fd)
     deployment = assemble(services, settings)
+    _warn_of_open(deployment)
 
     def announce(deployment: Deployment, port: int) -> None:
         seconds = time.time() - options.since

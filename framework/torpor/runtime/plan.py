@@ -88,8 +88,8 @@ class AnswererBinding:
 
 
 class Access:
-    """Who may call a route: those that `auth` lets in, or anybody; when neither is said, anybody, and `torpor check`
-    refuses it. `rules` say how."""
+    """Who may call a route: those that `auth` lets in, or anybody. When neither is said, `torpor check` and `torpor
+    run` refuse it, and tests and `torpor dev` let anybody. `rules` say how."""
 
     __slots__ = ("auth", "is_public", "rules")
 
