@@ -489,10 +489,12 @@ class SessionConformance(StoreSuite):
 @cache
 def note_model() -> Any:
     """A SQLModel class for the table that the suite's migration makes."""
+    from sqlalchemy import MetaData
     from sqlmodel import Field, SQLModel
 
     class ConformanceNote(SQLModel, table=True):
         __tablename__ = "note"
+        metadata: ClassVar[MetaData] = MetaData()  # beside a table of the user's own that has this name
 
         id: str = Field(primary_key=True)
         body: str | None = None
