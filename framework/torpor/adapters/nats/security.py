@@ -148,6 +148,11 @@ def _of_plain_tls(_: Servers, reason: str) -> str:
 
 
 def _of_hanging_up(servers: Servers, reason: str) -> str:
+    if servers.options.tls is not None and not servers.options.has_certificate:
+        return (
+            f"it hung up on our greeting ({reason}). It wants a certificate of ours, or refuses {_signer(servers)}. "
+            f"Give cert= and key= in TORPOR_BROKER_URL, or check how it signs in, and whom the server knows"
+        )
     return f"it hung up on our greeting ({reason}), and may refuse {_signer(servers)}. {_SIGN_IN}"
 
 
