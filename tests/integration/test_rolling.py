@@ -1,4 +1,4 @@
-"""A rolling restart on Apache Kafka and PostgreSQL: replicas stop and start one after the other, under load."""
+"""A rolling restart on Kafka or NATS, and PostgreSQL: replicas stop and start one after the other, under load."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from tests.integration.postgres_server import PostgresServer, administer, starte
 from torpor import Event, Service, Tx, new_id
 from torpor.adapters.kafka.broker import KafkaBroker
 from torpor.adapters.kafka.options import KafkaOptions
+from torpor.adapters.nats.broker import JetStreamBroker
+from torpor.adapters.nats.options import JetStreamOptions
 from torpor.assembly import Deployment, assemble
 from torpor.contract.codec import encode
 from torpor.ports.consumer import Subscription
@@ -20,6 +22,9 @@ from torpor.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from torpor.adapters.nats.embedded import EmbeddedNats
+    from torpor.ports.broker import Broker
 
 REPLICAS = 3
 KEYS = 50
@@ -64,23 +69,32 @@ def database() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
-    """An Apache Kafka."""
+def on_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Broker]]:
+    """The URL of an Apache Kafka, and a broker to publish by."""
     server = KafkaServer(tmp_path_factory.mktemp("kafka"))
     try:
         server.start()
     except Absent as error:
         pytest.skip(str(error))
-    yield server
+    options = KafkaOptions(servers=(server.address,), partitions=PARTITIONS)
+    yield f"{server.url}?partitions={PARTITIONS}", KafkaBroker(options)
     server.stop()
 
 
-async def test_a_rolling_restart_loses_and_doubles_nothing(kafka: KafkaServer, database: PostgresServer) -> None:
+@pytest.fixture
+def on_nats(nats_server: EmbeddedNats) -> tuple[str, Broker]:
+    """The URL of a NATS server, and a broker to publish by."""
+    return nats_server.url, JetStreamBroker(JetStreamOptions(servers=nats_server.url))
+
+
+@pytest.mark.parametrize("place", ["on_kafka", "on_nats"])
+async def test_a_rolling_restart_loses_and_doubles_nothing(
+    place: str, database: PostgresServer, request: pytest.FixtureRequest
+) -> None:
     """Three replicas are replaced one by one while events come: each has one effect, in the order of its key, and
     no clean stop has anything delivered twice."""
-    settings = Settings.read(
-        {"TORPOR_BROKER_URL": f"{kafka.url}?partitions={PARTITIONS}", "TORPOR_DATABASE_URL": database.url()}
-    )
+    url, producer = request.getfixturevalue(place)
+    settings = Settings.read({"TORPOR_BROKER_URL": url, "TORPOR_DATABASE_URL": database.url()})
 
     async def replica() -> Deployment:
         deployment = assemble([counter()], settings)
@@ -92,7 +106,6 @@ async def test_a_rolling_restart_loses_and_doubles_nothing(kafka: KafkaServer, d
 
     statement = "CREATE TABLE noted (place BIGSERIAL PRIMARY KEY, key TEXT NOT NULL, number INT NOT NULL)"
     await administer(database.url(), statement)
-    producer = KafkaBroker(KafkaOptions(servers=(kafka.address,), partitions=PARTITIONS))
     await producer.start()
     await producer.declare([Counted.__torpor_topic__ or ""], [Subscription("rolling.counted", "counter")])
     stopping = asyncio.Event()
