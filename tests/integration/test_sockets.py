@@ -16,6 +16,7 @@ from torpor.adapters.http.server import HttpServer
 from torpor.assembly import assemble
 from torpor.kernel.frames import TEXT, frame
 from torpor.runtime.settings import Settings
+from torpor.runtime.sockets import encoded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -144,7 +145,7 @@ async def test_one_connection_is_reached_through_another_replica(serve: Serve, n
     async with connect(first.url("/named")) as client:
         name = await client.recv()
         board = second.host.sockets.registry
-        board.send_to(name, board.encoded(b"over there"))
+        board.send_to(name, encoded(b"over there"))
         async with asyncio.timeout(DEADLINE):
             assert await client.recv() == b"over there"
 

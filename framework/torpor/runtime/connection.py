@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torpor.kernel.errors import ConfigurationError
 from torpor.kernel.frames import NORMAL, frame, is_close_code
-from torpor.runtime.sockets import Board
+from torpor.runtime.sockets import Board, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,12 +72,12 @@ class Socket:
 
     def send(self, message: Any) -> None:
         """Sends to this client: text, bytes, or anything that pydantic knows as JSON."""
-        board, peer, framed = self._board, self._peer, frame(*self._board.encoded(message))
+        board, peer, framed = self._board, self._peer, frame(*encoded(message))
         self._effects.do(lambda: board.write(peer, framed))
 
     def broadcast(self, group: str, message: Any) -> None:
         """Sends to all that have joined a group, in every replica, this one included; at most once."""
-        board, told = self._board, self._board.encoded(message)
+        board, told = self._board, encoded(message)
         self._effects.do(lambda: board.broadcast(group, told))
 
     def join(self, *groups: str) -> None:

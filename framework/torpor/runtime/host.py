@@ -87,6 +87,7 @@ class Host:
         rest: Rest | None = None,
     ) -> None:
         self.plan = plan
+        self.name = plan.name
         self.broker = broker
         self.store = store
         self.clock = clock
@@ -119,11 +120,6 @@ class Host:
         self._exits = AsyncExitStack()
         self._has_store = False
         self._is_up = False
-
-    @property
-    def name(self) -> str:
-        """The service's name."""
-        return self.plan.name
 
     @property
     def ask(self) -> Ask:

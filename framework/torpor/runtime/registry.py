@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torpor.kernel.errors import BrokerUnavailable
 from torpor.kernel.frames import BINARY, TEXT, frame
@@ -109,14 +109,6 @@ class Registry:
             if not members:
                 self._groups.pop(group, None)
         peer.groups = tuple(group for group in peer.groups if group not in groups)
-
-    @staticmethod
-    def encoded(message: Any) -> Told:
-        """A message to clients as bytes. Raises what its serializer does."""
-        from torpor.contract.answer import told_as
-
-        told, is_text = told_as(message)
-        return (TEXT if is_text else BINARY), told
 
     def write(self, peer: Peer, framed: bytes) -> None:
         """Sends to a peer, unless it is gone."""

@@ -8,10 +8,6 @@ from typing import Any, Protocol
 class Board(Protocol):
     """What passes on what clients are sent: a kind of message and its bytes."""
 
-    def encoded(self, message: Any) -> tuple[int, bytes]:
-        """A message as bytes. Raises what its serializer does."""
-        ...
-
     def broadcast(self, group: str, told: tuple[int, bytes]) -> None:
         """Sends to the members of a group, here and in the other replicas."""
         ...
@@ -45,8 +41,17 @@ class Sockets:
 
     def broadcast(self, group: str, message: Any) -> None:
         """Sends to all that have joined a group."""
-        self._board.broadcast(group, self._board.encoded(message))
+        self._board.broadcast(group, encoded(message))
 
     def send(self, id: str, message: Any) -> None:  # it is the connection's
         """Sends to one connection, wherever it is; nobody is told when it is gone."""
-        self._board.send_to(id, self._board.encoded(message))
+        self._board.send_to(id, encoded(message))
+
+
+def encoded(message: Any) -> tuple[int, bytes]:
+    """A message to clients, as its kind and its bytes. Raises what its serializer does."""
+    from torpor.contract.answer import told_as
+    from torpor.kernel.frames import BINARY, TEXT
+
+    told, is_text = told_as(message)
+    return (TEXT if is_text else BINARY), told

@@ -13,6 +13,7 @@ from torpor.runtime.connection import Socket
 from torpor.runtime.ids import new_id
 from torpor.runtime.peer import GONE, HEARD, PINGED, SILENT, Effects, Opening, Peer, Refused
 from torpor.runtime.registry import Registry
+from torpor.runtime.sockets import encoded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -186,7 +187,7 @@ class Switchboard:
             answer = await self._run(binding.message, peer, effects, {binding.parameter: binding.read(payload)})
             if answer is not None:
                 for one in answer if isinstance(answer, list) else [answer]:
-                    self.registry.write(peer, frame(*self.registry.encoded(one)))
+                    self.registry.write(peer, frame(*encoded(one)))
         except DecodeError as error:
             self._numbers.of(binding.handled.name).failed += 1
             peer.wire.close(INVALID, str(error))

@@ -14,6 +14,7 @@ from torpor.runtime.ids import new_id
 from torpor.runtime.metrics import Metrics
 from torpor.runtime.peer import Opening, Peer
 from torpor.runtime.registry import Registry
+from torpor.runtime.sockets import encoded
 from torpor.runtime.tx import Envelope
 
 PEERS, GROUPS = range(4), ("red", "green", "blue")
@@ -78,11 +79,11 @@ def test_members_are_those_that_have_joined_and_are_there(steps: list[Any]) -> N
                     here[number] -= set(groups)
             case "broadcast":
                 for group in groups:
-                    board.broadcast(group, board.encoded("all"))
+                    board.broadcast(group, encoded("all"))
                     for other in (other for other, joined in here.items() if group in joined):
                         expected[other] += 1
             case "send":
-                board.send_to(peer.id, board.encoded(b"one"))
+                board.send_to(peer.id, encoded(b"one"))
                 expected[number] += number in here
     assert {number: len(peers[number].wire.frames) for number in PEERS} == expected
     assert len(board) == len(here)

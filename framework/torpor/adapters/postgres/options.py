@@ -39,6 +39,7 @@ class PostgresOptions:
         "wait_seconds",
     )
 
+    # Eight knobs, all by their words: each is one that an operator turns by itself.
     def __init__(
         self,
         *,
