@@ -1,4 +1,8 @@
-"""Cold starts: from exec to the first event handled and committed, beside peers, in interleaved rounds."""
+"""Cold starts: from exec to the first event handled and committed, beside peers, in interleaved rounds.
+
+Each side is started in an environment of its own, as it would be deployed: functions-framework installs a hook that
+runs at every start of its interpreter.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +28,8 @@ ROUNDS = 12
 MODULES = 310
 MEGABYTES = 42
 ROOT = Path(__file__).parents[1]
-PEERS = ROOT / ".tools" / "cold"  # functions-framework wants another version of what our tests use
+OURS = ROOT / ".tools" / "service"  # Torpor with all its extras, without what its tests and benchmarks need
+PEER = ROOT / ".tools" / "functions"
 
 PYDANTIC = """
 from torpor import Event, Service, Tx
@@ -131,7 +136,7 @@ uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", a
 
 def run(scale: Scale = FULL) -> Report:
     """Interleaves the starts, so that a noisy moment falls on all of them."""
-    environment()
+    environments()
     with tempfile.TemporaryDirectory() as folder:
         starts = starters(Path(folder))
         for once in starts.values():
@@ -145,20 +150,22 @@ def run(scale: Scale = FULL) -> Report:
     return Report(text(found), bars(samples, modules))
 
 
-def environment() -> None:
-    """Makes the environment of the peers, from uv.lock. Raises Unavailable."""
+def environments() -> None:
+    """Makes the environments, from uv.lock. Raises Unavailable."""
     uv = next(ROOT.glob(".tools/uv-*"), Path("uv"))  # scripts/bench has got it
-    command = [str(uv), "sync", "--frozen", "--all-extras", "--no-default-groups", "--group", "cold", "--quiet"]
-    environ = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(PEERS), "UV_PYTHON_DOWNLOADS": "never"}
-    try:
-        subprocess.run([*command, "--compile-bytecode"], cwd=ROOT, env=environ, check=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise Unavailable(f"the environment of the peers cannot be made: {error}") from error
+    chosen = {OURS: ("--all-extras", "--no-default-groups"), PEER: ("--only-group", "cold")}
+    for place, words in chosen.items():
+        command = [str(uv), "sync", "--frozen", *words, "--compile-bytecode", "--quiet"]
+        environ = {**os.environ, "UV_PROJECT_ENVIRONMENT": str(place), "UV_PYTHON_DOWNLOADS": "never"}
+        try:
+            subprocess.run(command, cwd=ROOT, env=environ, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise Unavailable(f"the environment {place.name!r} cannot be made: {error}") from error
 
 
 def python() -> str:
-    """The interpreter of all that are compared."""
-    return str(PEERS / "bin" / "python")
+    """The interpreter of all that needs what Torpor needs."""
+    return str(OURS / "bin" / "python")
 
 
 def cold(folder: Path, module: str, database: str) -> ColdService:
@@ -191,7 +198,7 @@ def starters(folder: Path) -> Mapping[str, Callable[[], Sample]]:
     def function() -> Sample:
         port = free_port()
         words = ("--target", "hello", "--source", str(folder / "main.py"), "--host", "127.0.0.1", "--port", str(port))
-        return start([str(PEERS / "bin" / "functions-framework"), *words], port, environ, get("/"))
+        return start([str(PEER / "bin" / "functions-framework"), *words], port, environ, get("/"))
 
     def routes() -> Sample:
         port = free_port()

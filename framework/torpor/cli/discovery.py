@@ -150,7 +150,8 @@ def _loaded(target: Target) -> list[Service]:
 def _imported(target: Target) -> ModuleType:
     if target.root not in sys.path:
         sys.path.insert(0, target.root)
-    importlib.invalidate_caches()
+    elif target.module not in sys.modules:
+        importlib.invalidate_caches()  # it may be newer than what is known of its folder
     try:
         module = importlib.import_module(target.module)
     except TorporError as error:

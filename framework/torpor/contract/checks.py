@@ -7,6 +7,21 @@ from typing import Any
 from torpor.contract.payload import Raw, fields_of
 from torpor.kernel.errors import did_you_mean
 
+_IN_NAME = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_")  # sets: a pattern takes its time to compile
+_IN_TOPIC = _IN_NAME | frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_LONGEST_NAME = 63
+_LONGEST_TOPIC = 200
+
+
+def is_name(name: str) -> bool:
+    """Whether a service or a group may have a name: a letter, and small letters, digits, - and _."""
+    return _IN_NAME.issuperset(name) and name[:1].isalpha() and len(name) <= _LONGEST_NAME
+
+
+def is_topic(topic: str) -> bool:
+    """Whether a topic may have a name: words of letters, digits, - and _, joined by dots."""
+    return len(topic) <= _LONGEST_TOPIC and all(word and _IN_TOPIC.issuperset(word) for word in topic.split("."))
+
 
 def problems_of(contract: type[Any], *, is_handled: bool) -> list[str]:
     """What is wrong with a contract that has a topic, as ends of sentences about it. Who only publishes it needs no

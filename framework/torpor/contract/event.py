@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from torpor.contract.plugins import look_for_plugins_late
+
 if TYPE_CHECKING:
     from torpor.contract.declaring import Upcast  # noqa: TC004  # of class variables, which pydantic leaves alone
     from torpor.ports.payload import PayloadCodec
 
 A = TypeVar("A")
+
+look_for_plugins_late()  # the first model is built below
 
 
 class Contract(BaseModel):

@@ -6,7 +6,7 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
-from torpor.contract.checks import problems_of
+from torpor.contract.checks import is_name, is_topic, problems_of
 from torpor.contract.codec import topic_of
 from torpor.kernel.errors import ConfigurationError, did_you_mean
 from torpor.runtime.injection import Inspector, location_of
@@ -29,9 +29,7 @@ from torpor.runtime.router import (
     OnSchedule,
     OnSocket,
     OnTopic,
-    RouteOptions,
     Router,
-    SocketOptions,
 )
 
 if TYPE_CHECKING:
@@ -42,13 +40,11 @@ if TYPE_CHECKING:
     from torpor.kernel.auth import Auth
     from torpor.kernel.versioned import Versioned
     from torpor.runtime.injection import Call
+    from torpor.runtime.options import RouteOptions, SocketOptions
     from torpor.runtime.plan import Binding
     from torpor.runtime.service import Service
 
-_NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_TOPIC = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-_LONGEST_TOPIC = 200
-_IN_PATH = re.compile(r"{([A-Za-z_]\w*)(?::\w+)?}")
+_IN_PATH = r"{([A-Za-z_]\w*)(?::\w+)?}"
 _OWN_OPTIONS = frozenset({"auth", "idempotency", "name", "public", "publishes", "rules", "tags"})
 
 
@@ -68,7 +64,7 @@ class _Binder:
         self._versions: list[tuple[str, str, Versioned | None]] = []
 
     def bind(self) -> Plan:
-        if not _NAME.fullmatch(self.service.name):
+        if not is_name(self.service.name):
             self.problems.append(
                 f"Service {self.service.name!r} has a name that topics and databases cannot carry. "
                 "Use lower-case letters, digits, - and _, with a letter first."
@@ -117,7 +113,7 @@ class _Binder:
         contract = source.contract
         is_sound = self._check_contract(declaration, contract, is_handled=True)
         group = source.options.get("group") or self.service.name
-        if not _NAME.fullmatch(group) and group != self.service.name:
+        if not is_name(group) and group != self.service.name:
             self._tell(declaration, f"has the group {group!r}. Use lower-case letters, digits, - and _.")
         policies, problems = policies_of(source.options)
         is_fleeting = not getattr(contract, "__torpor_durable__", True)
@@ -191,6 +187,8 @@ class _Binder:
                 asks_caller=call.caller is not None,
             ):
                 self._tell(declaration, problem)
+        from torpor.runtime.options import RouteOptions
+
         known = RouteOptions.__annotations__
         for option in source.options.keys() - known.keys():
             self._tell(declaration, f"has an unknown option {option!r}.{did_you_mean(option, known)}")
@@ -265,7 +263,7 @@ class _Binder:
         if path.startswith("/-/"):
             self._tell(declaration, f"has the path {path!r}. Paths under /-/ are Torpor's own; choose another.")
         parameters = {parameter.name for parameter in call.foreign}
-        for name in _IN_PATH.findall(path):
+        for name in re.findall(_IN_PATH, path):
             if name not in parameters:
                 hint = did_you_mean(name, parameters)
                 self._tell(declaration, f"has {{{name}}} in its path, and no parameter of that name.{hint}")
@@ -341,7 +339,7 @@ class _Binder:
         if topic is None:
             self._tell(declaration, f'uses {name}, which has no topic. Write: class {name}(Event, topic="...").')
             return False
-        if not _TOPIC.fullmatch(topic) or len(topic) > _LONGEST_TOPIC:
+        if not is_topic(topic):
             self._tell(
                 declaration,
                 f"uses {name}, whose topic is {topic!r}. Expected words of letters, digits, - and _, joined by dots.",

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from torpor.kernel.schedule import Cron, Every
     from torpor.kernel.socket import SocketLimits
     from torpor.runtime.injection import Call
+    from torpor.runtime.options import SocketOptions
     from torpor.runtime.paths import Paths
     from torpor.runtime.policies import Policies
-    from torpor.runtime.router import SocketOptions
     from torpor.runtime.rules import Rule, Rules
     from torpor.runtime.service import Service
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from torpor.kernel.errors import did_you_mean
 from torpor.kernel.order import Order
@@ -10,7 +10,7 @@ from torpor.kernel.pause import Pause
 from torpor.kernel.retry import Retry
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from torpor.kernel.batch import Batch
 
@@ -24,27 +24,6 @@ _EXPECTED: dict[str, tuple[type, str]] = {
     "pause": (Pause, "Pause(seconds=30)"),
 }
 _MAY_BE_NONE = frozenset({"retry", "batch", "pause"})
-
-
-class TopicOptions(TypedDict, total=False):
-    """What a handler of a topic may say.
-
-    `retry`: how often a failing message is tried. `batch`: takes a list of events at once. `order`: what a message
-    waits for. `concurrency`: how many units run side by side (16; 1 with a batch). `pause`: when to stop for a while.
-    `group`: who shares the topic's messages; the service's name unless said. `name`: the handler's, unless it is the
-    function's. `publishes`: events that neither the return annotation nor the handler's own code shows. `deadline`: in
-    push mode, the seconds (30) after which a message that is still under way is answered, to be sent again.
-    """
-
-    retry: Retry
-    batch: Batch | None
-    order: Order
-    concurrency: int | None
-    pause: Pause | None
-    group: str | None
-    name: str | None
-    publishes: Sequence[type[Any]]
-    deadline: float
 
 
 class Policies:
@@ -99,10 +78,7 @@ def misuse(contract: type[Any]) -> list[str]:
 
 def policies_of(options: Mapping[str, Any]) -> tuple[Policies, list[str]]:
     """The policies of a handler's options, and what is wrong with these, as ends of sentences about the handler."""
-    problems = [
-        f"has an unknown option {option!r}.{did_you_mean(option, TopicOptions.__annotations__)}"
-        for option in options.keys() - TopicOptions.__annotations__.keys()
-    ]
+    problems = _unknown(options) if options else []
     expected = _EXPECTED if options.get("batch") is None else {**_EXPECTED, "batch": _batch()}
     for option, (kind, example) in expected.items():
         given = options.get(option, kind)
@@ -126,3 +102,11 @@ def _batch() -> tuple[type, str]:
     from torpor.kernel.batch import Batch  # late: few take several at once
 
     return Batch, "Batch(100)"
+
+
+def _unknown(options: Mapping[str, Any]) -> list[str]:
+    from torpor.runtime.options import TopicOptions
+
+    known = TopicOptions.__annotations__
+    unknown = options.keys() - known.keys()
+    return [f"has an unknown option {option!r}.{did_you_mean(option, known)}" for option in unknown]

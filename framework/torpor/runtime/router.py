@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
 
 from torpor.kernel.retry import Retry
 
@@ -11,38 +11,14 @@ if TYPE_CHECKING:
 
     from torpor.contract.event import Request
     from torpor.kernel.auth import Auth
-    from torpor.kernel.idempotent import Idempotent
     from torpor.kernel.schedule import Cron, Every
-    from torpor.kernel.socket import SocketLimits
-    from torpor.runtime.policies import TopicOptions
+    from torpor.runtime.options import RouteOptions, SocketOptions, TopicOptions
     from torpor.runtime.rules import Rule
 
 Handler = TypeVar("Handler", bound="Callable[..., Awaitable[Any]]")
 P = ParamSpec("P")
 A = TypeVar("A")
 Resource = TypeVar("Resource", bound="Callable[[], AsyncIterator[Any]]")
-
-
-class RouteOptions(TypedDict, total=False):
-    """What a route may say beside its path: `name` and `publishes` as for `on`, `idempotency` for requests that come
-    again, `auth` and `public` for who may call, `rules` for what holds besides, the others as FastAPI means them."""
-
-    auth: Auth
-    public: bool
-    name: str
-    publishes: Sequence[type[Any]]
-    idempotency: Idempotent
-    rules: Sequence[Rule]
-    status_code: int
-    tags: Sequence[str]
-    response_model: Any
-    responses: dict[int | str, dict[str, Any]]
-    summary: str
-    description: str
-    deprecated: bool
-    include_in_schema: bool
-    operation_id: str
-    response_model_exclude_none: bool
 
 
 class OnTopic:
@@ -74,24 +50,6 @@ class OnRoute:
         self.method = method
         self.path = path
         self.options = options
-
-
-class SocketOptions(TypedDict, total=False):
-    """What a socket may say beside its path: `connect` and `disconnect` handle what their names say,
-    `subprotocols` are those that are spoken, the best first; `sends` names types that clients are sent, beside what the
-    handler returns, for the AsyncAPI document; `rules` may be `Limit`, `BodyLimit`, `Timeout` and `Cors`;
-    see `SocketLimits` for `limits`, and `RouteOptions` for the others."""
-
-    auth: Auth
-    public: bool
-    connect: Callable[..., Awaitable[None]]
-    disconnect: Callable[..., Awaitable[None]]
-    rules: Sequence[Rule]
-    sends: Sequence[Any]
-    subprotocols: Sequence[str]
-    limits: SocketLimits
-    name: str
-    publishes: Sequence[type[Any]]
 
 
 class OnSocket:

@@ -14,9 +14,9 @@ from torpor.kernel.errors import DecodeError, did_you_mean
 from torpor.kernel.limit import BodyLimit, Limit
 from torpor.kernel.socket import MESSAGE_SIZE, SocketLimits
 from torpor.runtime.connection import Socket
+from torpor.runtime.options import SocketOptions
 from torpor.runtime.paths import IN_PATH, Paths
 from torpor.runtime.plan import SocketBinding, SocketHandler
-from torpor.runtime.router import SocketOptions
 from torpor.runtime.rules import KINDS, Rules
 from torpor.runtime.timeout import Timeout
 
