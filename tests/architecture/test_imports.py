@@ -48,6 +48,7 @@ async def main():
 asyncio.run(main())
 """
 
+MORE_PIECES = 10  # that the standard library is in after Python 3.11
 BUDGETS = {
     "the front door": Budget("import torpor", 60),
     "kernel and ports": Budget("import torpor.kernel.message, torpor.ports.broker, torpor.ports.store", 60),
@@ -81,9 +82,8 @@ def above_the_interpreter(statement: str) -> frozenset[str]:
 def test_an_import_keeps_its_budget(budget: Budget) -> None:
     """A statement loads no more modules than its budget."""
     loaded = above_the_interpreter(budget.statement)
-    assert len(loaded) <= budget.modules, f"{len(loaded)} modules, at most {budget.modules}:\n" + "\n".join(
-        sorted(loaded)
-    )
+    most = budget.modules + (0 if sys.version_info < (3, 12) else MORE_PIECES)
+    assert len(loaded) <= most, f"{len(loaded)} modules, at most {most}:\n" + "\n".join(sorted(loaded))
 
 
 @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)

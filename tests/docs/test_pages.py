@@ -138,7 +138,7 @@ def test_every_variable_that_a_page_names_exists() -> None:
 
 def test_the_metrics_are_those_of_the_table() -> None:
     """The table of metrics has all that a service exposes, with their labels, and no more."""
-    from torpor import Cached, Service
+    from torpor import Cached, Limit, Service
     from torpor.testing import TestShop
 
     watched = Service("watched")
@@ -146,7 +146,7 @@ def test_the_metrics_are_those_of_the_table() -> None:
     @watched.on(Seen)
     async def note(event: Seen) -> None: ...
 
-    @watched.get("/", rules=[Cached(1)])
+    @watched.get("/", rules=[Cached(1), Limit(1)])
     async def look() -> None: ...
 
     async def exposed() -> str:

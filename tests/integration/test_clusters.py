@@ -70,7 +70,7 @@ async def test_a_cluster_that_loses_each_server_in_turn_loses_no_event(cluster: 
     async def tell() -> None:
         nonlocal sent
         while not stopping.is_set():
-            await teller.respond(route, {"first": sent})
+            await teller.responder(route.handled).respond({"first": sent})
             sent += KEYS
             await asyncio.sleep(0.1)
 

@@ -120,7 +120,7 @@ async def until(condition: Callable[[], bool]) -> None:
 async def commit(host: Host, number: int) -> None:
     """Commits an event in a process."""
     (route,) = host.plan.routes
-    await host.respond(route, {"number": number})
+    await host.responder(route.handled).respond({"number": number})
 
 
 async def seconds_until_published(keeper: Host, service: Host, number: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -112,21 +113,18 @@ def check(
     against: Annotated[Path | None, typer.Option(help="Compare the contracts with those that were written.")] = None,
     write: Annotated[Path | None, typer.Option(help="Write the contracts to a file, to be committed.")] = None,
 ) -> None:
-    """Find the mistakes of services without running them, and what a change of their contracts breaks."""
-    from torpor.assembly import plans_of
-    from torpor.cli.check import unguarded
-    from torpor.runtime.topology import topology_of
+    """Find the mistakes of services without running them, and what a change of their contracts breaks.
+
+    With any TORPOR_ setting in the environment the settings are checked too, as `torpor run` does before it opens
+    anything; without one, the code alone.
+    """
+    from torpor.cli.check import check_services
 
     try:
-        plans = plans_of(services_at(places, app_dir))
+        plans = check_services(lambda: services_at(places, app_dir), os.environ)
     except ConfigurationError as error:
         tell(error)
         raise typer.Exit(1) from error
-    for note in topology_of(plans).notes():
-        print(f"note: {note}")
-    if unsaid := unguarded(plans):
-        tell(ConfigurationError(unsaid))
-        raise typer.Exit(1)
     print(f"{_counted(len(plans), 'service')}, {_counted(sum(len(p.handlers) for p in plans), 'handler')}: all good")
     if against or write:
         from torpor.cli.check import check_contracts

@@ -1,8 +1,10 @@
-"""`torpor check`: contracts written to a file, and compared with those in it."""
+"""`torpor check`: what is wrong with services, and with settings where there are any; contracts written to a file, and
+compared with those in it."""
 
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torpor.contract.compatibility import Change, changes
@@ -10,15 +12,53 @@ from torpor.contract.shapes import answer_shape, shape_of
 from torpor.kernel.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torpor.contract.shapes import Shape
     from torpor.runtime.plan import Plan
+    from torpor.runtime.service import Service
 
     Shapes = Mapping[str, Mapping[str, Shape]]  # by service and name
 
 _FORMAT = 1
+
+
+def check_services(find: Callable[[], Sequence[Service]], environ: Mapping[str, str]) -> list[Plan]:
+    """The plans of services; prints what is worth a note. Where the environment has settings, they are held against the
+    services as `torpor run` does before it opens anything. Raises ConfigurationError with every mistake."""
+    from torpor.assembly import assemble, plans_of
+    from torpor.runtime.settings import Settings, given_in
+    from torpor.runtime.topology import topology_of
+
+    problems: list[str] = []
+    settings: Settings | None = None
+    plans: list[Plan] = []
+    given = given_in(environ)
+    if given:
+        print(f"note: settings are checked too, as `torpor run` would: {', '.join(given)} in the environment")
+        with _gathering(problems):
+            settings = Settings.read(environ)
+    with _gathering(problems):
+        services = find()
+        plans = plans_of(services)
+        for note in topology_of(plans).notes():
+            print(f"note: {note}")
+        problems += unguarded(plans)
+        if settings is not None:
+            assemble(services, settings)
+    if problems:
+        raise ConfigurationError(problems)
+    return plans
+
+
+@contextmanager
+def _gathering(problems: list[str]) -> Iterator[None]:
+    """Adds the mistakes that end it to others."""
+    try:
+        yield
+    except ConfigurationError as error:
+        problems += error.problems
 
 
 def check_contracts(plans: Sequence[Plan], *, against: Path | None, write: Path | None) -> bool:

@@ -39,7 +39,14 @@ class StoreUnavailable(TorporError):
 
 
 class StatementFailed(TorporError):
-    """The database refused a statement (syntax, constraint, type). The handler that sent it has failed."""
+    """The database refused a statement (syntax, constraint, type). The handler that sent it has failed.
+
+    `parameter` is the number of the parameter that it could not read, where it has told that one was the reason.
+    """
+
+    def __init__(self, message: str, *, parameter: int | None = None) -> None:
+        self.parameter = parameter
+        super().__init__(message)
 
 
 class SchemaMismatch(TorporError):

@@ -184,7 +184,7 @@ class _Binder:
                 path,
                 own=source.options.get("rules", ()),
                 has_auth=below.auth is not None,
-                asks_caller=call.caller is not None,
+                call=call,
             ):
                 self._tell(declaration, problem)
         from torpor.runtime.options import RouteOptions

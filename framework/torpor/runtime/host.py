@@ -13,12 +13,12 @@ from torpor.kernel.retry import wait_before
 from torpor.runtime.attempts import Work
 from torpor.runtime.context import STARTING, STOPPING, Committed, Context, Health
 from torpor.runtime.ending import ended, heed_cancelling, within
-from torpor.runtime.injection import ASK, BROKER, SOCKETS, Scope
+from torpor.runtime.injection import ASK, BROKER, SOCKETS
 from torpor.runtime.lane import Intake
 from torpor.runtime.metrics import Metrics
 from torpor.runtime.policies import Policies
 from torpor.runtime.receiver import Receiver, Reception
-from torpor.runtime.tx import Envelope, Transactions, Tx
+from torpor.runtime.tx import Envelope, Tx
 from torpor.runtime.unit import Units
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from torpor.ports.store import Store
     from torpor.runtime.asking import Ask
     from torpor.runtime.idempotency import KeyedRequest
-    from torpor.runtime.plan import Handled, Plan, RouteBinding, SocketHandler, SubscriberBinding
+    from torpor.runtime.plan import Handled, Plan, SubscriberBinding
+    from torpor.runtime.responding import Responder
     from torpor.runtime.sharing import Forgetting, SteadyShelf
     from torpor.runtime.subscriber import Subscriber
     from torpor.runtime.switchboard import Switchboard
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     Rest = Callable[["Host"], Awaitable[None]]  # returns once what was published is out, or cannot be for now
 
 _PING_EVERY = 2.0
-_FAILURE = 500
 _LAST_WORDS = 10.0  # seconds that the duties have to finish, whatever the drain has left
 
 
@@ -108,6 +108,7 @@ class Host:
         self._context.resources.update({ASK: self, BROKER: broker})
         self.shelf: SteadyShelf | None = None  # what the replicas share
         self._forgetting: Forgetting | None = None
+        self._responders: dict[Handled, Responder] = {}
         self.sockets: Switchboard | None = None
         if plan.sockets:
             self._plug_in(exchange)
@@ -191,42 +192,14 @@ class Host:
         await self.broker.stop()
         await self.store.stop()
 
-    async def respond(
-        self,
-        binding: RouteBinding | SocketHandler,
-        arguments: dict[str, Any],
-        tx: Tx | None = None,
-        *,
-        caller: Caller | None = None,
-    ) -> Any:
-        """Runs a route's handler; one that asks for `Tx` runs in a unit, and has committed when this returns, unless
-        it is given the transaction of one that is open."""
-        handled = binding.handled
-        numbers, started = self.metrics.of(handled.name), self.clock.time()
-        numbers.in_flight += 1
-        try:
-            if tx is not None:
-                result = await handled.call.invoke(Scope(self._context.resources, tx=tx, caller=caller), arguments)
-            elif handled.call.uses_tx:
-                async with self.transaction(handled, caller=caller) as own:
-                    scope = Scope(self._context.resources, tx=own, caller=caller)
-                    result = await handled.call.invoke(scope, arguments)
-            else:
-                begin = None if handled.call.transactions is None else partial(self.transaction, handled, caller=caller)
-                transactions = None if begin is None else Transactions(begin)
-                scope = Scope(self._context.resources, transactions=transactions, caller=caller)
-                result = await handled.call.invoke(scope, arguments)
-        except Exception as error:
-            if getattr(error, "status_code", _FAILURE) >= _FAILURE:
-                numbers.failed += 1
-            else:
-                numbers.done += 1  # an answer for the client, such as 404
-            raise
-        finally:
-            numbers.in_flight -= 1
-            numbers.seconds.observe(self.clock.time() - started)
-        numbers.done += 1
-        return result
+    def responder(self, handled: Handled) -> Responder:
+        """What runs a handler of requests."""
+        known = self._responders.get(handled)
+        if known is None:
+            from torpor.runtime.responding import Responder  # late: most services that wake for an event have no routes
+
+            known = self._responders[handled] = Responder(handled, self._context, begin=self.transaction)
+        return known
 
     def share(self, shelf: Shelf) -> None:
         """Gives the service a shelf, before it starts."""
@@ -285,7 +258,7 @@ class Host:
         from torpor.runtime.sockets import Sockets
         from torpor.runtime.switchboard import Switchboard
 
-        self.sockets = Switchboard(self.plan, exchange, respond=self.respond, context=self._context)
+        self.sockets = Switchboard(self.plan, exchange, responder=self.responder, context=self._context)
         self._context.resources[SOCKETS] = Sockets(self.sockets.registry)
 
     def _passing(self) -> Traffic:

@@ -118,11 +118,15 @@ class Call:
         return self.tx is not None or any(call.uses_tx for _, call in self.depends)
 
     @property
+    def asks_nothing(self) -> bool:
+        """Whether all that the function asks for, beside a payload, is given to it."""
+        places = (self.ask, self.broker, self.caller, self.sockets)
+        return not any((self.tx, self.transactions, self.message, self.step_key, *places, *self.depends))
+
+    @property
     def only_payload(self) -> str | None:
         """The parameter for the payload, of a function that asks for nothing else."""
-        places = (self.ask, self.broker, self.caller, self.sockets)
-        others = (self.tx, self.transactions, self.message, self.step_key, *places)
-        return None if any(others) or self.depends or self.foreign else self.payload
+        return self.payload if self.asks_nothing and not self.foreign else None
 
     @property
     def needs_store(self) -> bool:

@@ -72,11 +72,16 @@ class Metrics:
         self.connections = 0
         self.shared_failed = 0
         self.cached: dict[tuple[str, str], int] = {}  # by handler and outcome
+        self._limited: dict[str, int] = {}  # by handler
         self._dropped = dict.fromkeys(("slow", "silent", "rate", "full", "broadcast"), 0)
 
     def drop(self, reason: str) -> None:
         """Counts a connection, or a broadcast, that was given up."""
         self._dropped[reason] += 1
+
+    def limit(self, handler: str, requests: int = 1) -> None:
+        """Counts requests that a `Limit` has refused. 0 is told too, from then on."""
+        self._limited[handler] = self._limited.get(handler, 0) + requests
 
     def of(self, handler: str) -> HandlerMetrics:
         """The numbers of a handler, from its name."""
@@ -145,6 +150,12 @@ class Metrics:
                 ({**service, "handler": name, "outcome": outcome}, float(n))
                 for (name, outcome), n in self.cached.items()
             ],
+        )
+        yield Family(
+            "torpor_limited",
+            "Requests, and connections of sockets, that a Limit has refused.",
+            "counter",
+            [({**service, "handler": name}, float(n)) for name, n in self._limited.items()],
         )
         yield Family(
             "torpor_shared_failed",

@@ -15,7 +15,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from torpor.kernel.errors import ConfigurationError
+from torpor.kernel.errors import ConfigurationError, StatementFailed
+from torpor.runtime.selecting import compared, is_of, stored
 
 if TYPE_CHECKING:
     from torpor.runtime.secret import Secret
@@ -30,6 +31,12 @@ _MOST = 100
 _KIND_BYTES, _SEAL_BYTES = 6, 16
 _LONG = 2**63  # beyond this a database has no integer
 _NAME = re.compile(r"-?[^\"\0-]+")
+
+
+class NoPlace(ValueError):
+    """The database cannot read a cursor's values, which were not sealed: a client has made it up."""
+
+    status_code = 422
 
 
 class Page(BaseModel, Generic[T]):
@@ -137,11 +144,17 @@ class Keyset:
         if after is None:
             return statement
         behind: Any = None
-        for row, column, value in reversed(list(zip(rows, self._columns, after, strict=True))):
+        values = [compared(row, value) for row, value in zip(rows, after, strict=True)]
+        for row, column, value in reversed(list(zip(rows, self._columns, values, strict=True))):
             beyond, reaches = (row < value, row <= value) if column.falls else (row > value, row >= value)
             # The first part lets a database begin at the place in an index, which it does not see through the OR.
             behind = beyond if behind is None else reaches & (beyond | ((row == value) & behind))
         return statement.where(behind)
+
+    @property
+    def names(self) -> list[str]:
+        """The columns' names."""
+        return [column.name for column in self._columns]
 
     def check(self, row: object) -> None:
         """Raises ConfigurationError for a row that tells no place in this order."""
@@ -198,31 +211,40 @@ class Cursor:
     None on the first; `fetch` and `order` write what SQL needs of it.
     """
 
-    __slots__ = ("_keyset", "_owner", "after", "limit")
+    __slots__ = ("_keyset", "_ordered", "_owner", "after", "limit")
 
     def __init__(self, keyset: Keyset, *, limit: int, after: tuple[Any, ...] | None, owner: str) -> None:
         self._keyset = keyset
         self._owner = owner
+        self._ordered: list[Any] = []  # statements
         self.limit = limit
         self.after = after
 
     async def fetch(self, tx: Tx, statement: str, *parameters: object) -> list[dict[str, Any]]:
         """Runs a SELECT without ORDER BY and LIMIT; returns the rows of the page, and one more if there is more.
 
-        The statement must select the columns of the `Keyset`.
+        The statement must select the columns of the `Keyset`. Raises ValueError when the database cannot read the
+        values of a cursor that a client may have made up, which a route answers as any strange cursor.
         """
         given = [*parameters, *(str(value) if isinstance(value, UUID) else value for value in self.after or ())]
         behind = f"WHERE {self._keyset.condition(len(parameters) + 1)}\n" if self.after is not None else ""
         limit = f"ORDER BY {self._keyset.order} LIMIT ${len(given) + 1}"
         listed = f"(\n{statement.strip().rstrip(';')}\n) AS listed"
         whole = f"SELECT * FROM {listed}\n{behind}{limit}"  # noqa: S608  # what a client says is a parameter
-        return await tx.fetch(whole, *given, self.limit + 1)
+        try:
+            return await tx.fetch(whole, *given, self.limit + 1)
+        except StatementFailed as error:
+            if self._is_told and len(parameters) < (error.parameter or 0) <= len(given):
+                raise NoPlace(_STRANGE) from error
+            raise
 
     def order(self, statement: S) -> S:
         """A SELECT of SQLModel or SQLAlchemy in the order of the `Keyset`, from this cursor on, and no longer than
         `page` needs. Its columns must be among those that are selected."""
         found: Any = self._keyset.ordered(statement, self.after)
         limited: S = found.limit(self.limit + 1)
+        if self._is_told:
+            self._ordered.append(statement)
         return limited
 
     @overload
@@ -240,6 +262,19 @@ class Cursor:
             self._keyset.check(kept[-1])
         following = self._keyset.write(kept[-1], self._owner) if len(found) > len(kept) else None
         return Page(items=kept if make is None else [make(row) for row in kept], next=following)
+
+    def misplaced(self, error: BaseException) -> NoPlace | None:
+        """What a failure is told as when it is that of a made-up cursor; None for any other."""
+        if isinstance(error, NoPlace):
+            return error
+        after = self.after or ()
+        is_its = any(is_of(error, statement, self._keyset.names, after) for statement in self._ordered)
+        return NoPlace(_STRANGE) if is_its else None
+
+    @property
+    def _is_told(self) -> bool:
+        """Whether a client has said its values, and nobody has sealed them."""
+        return self.after is not None and self._keyset.secret is None
 
     def __repr__(self) -> str:
         return f"<Cursor limit={self.limit} after={self.after}>"
@@ -260,9 +295,10 @@ class _Column:
         self._kind = kind
 
     def mark(self, place: int) -> str:
-        """The parameter for its value. An integer is compared as a long one, whatever the column's is: a client may
-        say any."""
-        return f"CAST(${place} AS BIGINT)" if self._kind is int else f"${place}"
+        """The parameter for its value. A number is compared as a long one, whatever the column's is: a client may say
+        any."""
+        wide = _WIDE.get(self._kind)
+        return f"${place}" if wide is None else f"CAST(${place} AS {wide})"
 
     def written(self, row: object) -> str | int | float:
         """The value of a row, as JSON. SQLite gives texts for what it has no type for."""
@@ -275,7 +311,7 @@ class _Column:
         told, kind = value, self._kind
         if kind in _TEXTS and isinstance(value, str):
             told = _KINDS[kind](value) if _is_readable(kind, value) else None
-            told = told if told is not None and _stored(told) == value else None
+            told = told if told is not None and stored(told) == value else None
         if not _is_of(told, kind):
             raise ConfigurationError(
                 [
@@ -318,6 +354,7 @@ _KINDS: dict[type[Any], Callable[[Any], Any]] = {
     datetime: datetime.fromisoformat,
     UUID: UUID,
 }
+_WIDE = {int: "BIGINT", float: "DOUBLE PRECISION"}
 _TEXTS = frozenset({date, datetime, UUID})  # what a database without such a type keeps as text
 
 
@@ -326,11 +363,6 @@ def _is_of(value: object, kind: type[Any]) -> bool:
     if isinstance(value, bool) or (kind is date and isinstance(value, datetime)):
         return False
     return isinstance(value, int | float) and math.isfinite(value) if kind is float else isinstance(value, kind)
-
-
-def _stored(value: object) -> str:
-    """The text that stands for a value where it was stored through a transaction."""
-    return value.isoformat(" ", "microseconds") if isinstance(value, datetime) else str(value)
 
 
 def _is_readable(kind: type[Any], text: str) -> bool:

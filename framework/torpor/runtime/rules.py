@@ -11,10 +11,13 @@ from torpor.kernel.limit import CALLER, EVERYONE, BodyLimit, Limit
 from torpor.kernel.preconditions import MustMatch
 from torpor.kernel.representation import Compressed, Deprecated, ETags
 from torpor.kernel.versioned import Versioned
+from torpor.runtime.handed import is_handed_all
 from torpor.runtime.timeout import Timeout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from torpor.runtime.injection import Call
 
 R = TypeVar("R")
 
@@ -22,6 +25,10 @@ Rule = Limit | BodyLimit | Timeout | Cors | ETags | Compressed | Cached | Deprec
 KINDS: tuple[type[Any], ...] = (
     Limit, BodyLimit, Timeout, Cors, ETags, Compressed, Cached, Deprecated, MustMatch, Versioned,
 )  # fmt: skip
+HANDED_ALL = (
+    "has a Cached, and it or a dependency is handed the whole request: nobody knows on what of it the answer depends. "
+    'Say Cached(by="everyone"), with vary= for the headers that it reads; or ask for them by name.'
+)
 _PARAMETER = re.compile(r"{(\w+)(?::\w+)?}")
 
 
@@ -73,7 +80,7 @@ class Rules:
             yield 'has a Limit(by="caller"), and nothing finds out who calls. Give it auth=, or count each "client".'
 
     def problems_of_cached(
-        self, method: str, path: str, *, own: Sequence[Rule], has_auth: bool, asks_caller: bool
+        self, method: str, path: str, *, own: Sequence[Rule], has_auth: bool, call: Call
     ) -> Iterator[str]:
         """What is wrong with the `Cached` that holds for a route."""
         cached = self.of(Cached)
@@ -85,8 +92,10 @@ class Rules:
             return
         if cached.by == CALLER and not has_auth:
             yield 'has a Cached(by="caller"), and nothing finds out who calls. Give it auth=, or keep for "everyone".'
-        if cached.by == EVERYONE and asks_caller:
+        if cached.by == EVERYONE and call.caller is not None:
             yield 'has a Cached(by="everyone"), and asks for Caller: one would be given what is another\'s. Drop by=.'
+        if cached.by is None and not has_auth and is_handed_all(call):
+            yield HANDED_ALL
         for name in sorted(cached.parameters - set(_PARAMETER.findall(path))):
             yield f"has a Cached whose tags name {name!r}, which is no parameter of {path}. Expected one that is there."
 

@@ -91,6 +91,11 @@ class Settings:
         return f"<Settings broker={without_secrets(self.broker_url)} database={without_secrets(self.database_url)}>"
 
 
+def given_in(environ: Mapping[str, str]) -> list[str]:
+    """The variables that are settings of a service, or are meant to be."""
+    return sorted(name for name in environ if name.startswith(_PREFIX) and name not in _OTHERS)
+
+
 def find_url(environ: Mapping[str, str], name: str) -> str | None:
     """The URL of a variable, or in the file that `<name>_FILE` names: a secret that a container mounts.
 

@@ -16,14 +16,13 @@ from torpor.runtime.registry import Registry
 from torpor.runtime.sockets import encoded
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from torpor.ports.exchange import Exchange
     from torpor.runtime.context import Context
     from torpor.runtime.peer import Wire
-    from torpor.runtime.plan import Plan, SocketBinding, SocketHandler
-
-    Respond = Callable[..., Awaitable[Any]]
+    from torpor.runtime.plan import Handled, Plan, SocketBinding, SocketHandler
+    from torpor.runtime.responding import Responder
 
 _AT_ONCE = 64  # handlers that run side by side, for all connections
 _SLICE = 200  # connections that are looked at before others have a turn
@@ -40,9 +39,11 @@ class _Late(Exception):  # a handler that was given up
 class Switchboard:
     """Handles what clients send, and passes on what they are sent. One handler call at a time for each connection."""
 
-    def __init__(self, plan: Plan, exchange: Exchange | None, *, respond: Respond, context: Context) -> None:
+    def __init__(
+        self, plan: Plan, exchange: Exchange | None, *, responder: Callable[[Handled], Responder], context: Context
+    ) -> None:
         self._plan = plan
-        self._respond = respond
+        self._responder = responder
         self._context = context
         self._numbers = context.metrics
         self._log = logging.getLogger(f"torpor.{plan.name}")
@@ -208,7 +209,7 @@ class Switchboard:
         if handler.socket is not None:
             arguments[handler.socket] = Socket(self.registry, peer, effects)
         if peer.binding.seconds is None:
-            answer = await self._respond(handler, arguments, caller=peer.opening.caller)
+            answer = await self._responder(handler.handled).respond(arguments, caller=peer.opening.caller)
         else:
             answer = await self._timed(handler, arguments, peer)
         if effects is not peer.held:
@@ -220,7 +221,7 @@ class Switchboard:
         deadline = asyncio.timeout(peer.binding.seconds)
         try:
             async with deadline:
-                return await self._respond(handler, arguments, caller=peer.opening.caller)
+                return await self._responder(handler.handled).respond(arguments, caller=peer.opening.caller)
         except TimeoutError as error:
             if not deadline.expired():
                 raise

@@ -1,15 +1,18 @@
-"""`torpor check --write` and `--against`: contracts in a file, and what a change of them breaks."""
+"""`torpor check`: settings beside the code; and contracts in a file, by `--write` and `--against`."""
 
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from torpor.cli import main
+from torpor.runtime.settings import given_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 SERVICE = """
@@ -181,3 +184,103 @@ def test_a_file_that_is_none_is_told(
     error = capsys.readouterr().err
     assert told in error
     assert "Write it with: torpor check --write" in error
+
+
+SETTLED = """
+from torpor import Event, Limit, Service, Tx
+
+class Placed(Event, topic="placed"):
+    id: str
+
+shop = Service("shop")
+
+@shop.post("/orders", public=True, rules=[Limit(1, shared=True)])
+async def order(id: str, tx: Tx) -> None:
+    tx.publish(Placed(id=id))
+"""
+OPEN = """
+@shop.get("/orders")
+async def orders(tx: Tx) -> list[str]: ...
+"""
+
+
+@pytest.fixture
+def set_only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Has the environment hold these settings alone."""
+
+    def set_only(**settings: str) -> None:
+        for name in given_in(os.environ):
+            monkeypatch.delenv(name)
+        for name, value in settings.items():
+            monkeypatch.setenv(f"TORPOR_{name}", value)
+
+    return set_only
+
+
+def test_without_settings_the_code_is_checked_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], set_only: Callable[..., None]
+) -> None:
+    """A machine that runs no service needs no settings; what is for commands and tests is none."""
+    (tmp_path / "found_bare.py").write_text(SETTLED)
+    for others in ({}, {"DEBUG": "0", "TEST_STRICT": "1"}):
+        set_only(**others)
+        assert main(["check", str(tmp_path / "found_bare.py")]) == 0
+        assert capsys.readouterr().out == "1 service, 1 handler: all good\n"
+
+
+def test_settings_that_fit_are_good_and_nothing_is_opened(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], set_only: Callable[..., None]
+) -> None:
+    """They are checked where no broker and no database answers, and no file is made."""
+    (tmp_path / "found_fitting.py").write_text(SETTLED)
+    database = tmp_path / "data" / "shop.db"
+    set_only(BROKER_URL="nats://127.0.0.1:1", DATABASE_URL=f"sqlite:///{database}", SHARED="database")
+    assert main(["check", str(tmp_path / "found_fitting.py")]) == 0
+    told = capsys.readouterr().out
+    assert "settings are checked too, as `torpor run` would: TORPOR_BROKER_URL, TORPOR_DATABASE_URL" in told
+    assert told.endswith("1 service, 1 handler: all good\n")
+    assert not database.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"LOG_LEVEL": "DEBUG"}, ["TORPOR_BROKER_URL is not set", "TORPOR_DATABASE_URL is not set"]),
+        ({"BROKER_URL": "nats://h"}, ["TORPOR_DATABASE_URL is not set"]),
+        ({"BROKER_URL": "amqp://h", "HTTP_PROT": "1"}, ["'amqp'", "Did you mean 'TORPOR_HTTP_PORT'?"]),
+        (
+            {"BROKER_URL": "kafka://h", "DATABASE_URL": "memory://", "SHARED": "broker"},
+            ["TORPOR_SHARED=broker, and Kafka keeps no values"],
+        ),
+        ({"BROKER_URL": "nats://h?replicas=many", "DATABASE_URL": "memory://"}, ["replicas"]),
+        ({"BROKER_URL_FILE": "/no/such/file"}, ["/no/such/file"]),
+    ],
+)
+def test_what_torpor_run_refuses_is_told_with_the_rest(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    set_only: Callable[..., None],
+    settings: dict[str, str],
+    told: list[str],
+) -> None:
+    """Values that are wrong, names that are none, what is missing, what does not go together: beside the code's."""
+    (tmp_path / "found_refused.py").write_text(SETTLED + OPEN)
+    set_only(**settings)
+    assert main(["check", str(tmp_path / "found_refused.py")]) == 1
+    error = capsys.readouterr().err
+    assert f"{len(told) + 1} problems to fix" in error
+    assert "GET /orders, and does not say who may call it" in error
+    assert all(text in error for text in told), error
+
+
+def test_wrong_settings_are_told_beside_code_that_cannot_be_bound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], set_only: Callable[..., None]
+) -> None:
+    """One list of all, whatever it is that is wrong."""
+    (tmp_path / "found_unbound.py").write_text(SETTLED.replace('"/orders"', '"orders"'))
+    set_only(DELIVERY="pigeon")
+    assert main(["check", str(tmp_path / "found_unbound.py")]) == 1
+    error = capsys.readouterr().err
+    assert "2 problems to fix" in error
+    assert "'pigeon'" in error
+    assert "A path starts with '/'" in error

@@ -13,8 +13,10 @@ from starlette.routing import Route
 from torpor.adapters.http.answer import AnsweringApp
 from torpor.adapters.http.crossing import preflights
 from torpor.adapters.http.describing import describe, describe_problems
+from torpor.adapters.http.developing import DEVELOPMENT, showing
+from torpor.adapters.http.directory import Directory
 from torpor.adapters.http.edge import Edge
-from torpor.adapters.http.events import DEVELOPMENT, HOSTS, streaming
+from torpor.adapters.http.events import HOSTS, streaming
 from torpor.adapters.http.guarding import caller_in, guard_route
 from torpor.adapters.http.idempotency import Once, documentation, once_of, route_of
 from torpor.adapters.http.problems import tell_problems
@@ -28,6 +30,8 @@ from torpor.kernel.versioned import shape_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
     from torpor.adapters.http.counting import Counting
     from torpor.adapters.http.operations import Operations
     from torpor.adapters.http.push import PushEndpoint
@@ -38,6 +42,25 @@ if TYPE_CHECKING:
 
 _ONCE, _HANDED = "torpor_once", Annotated[Any, Depends(once_of)]  # how the endpoint of a request with a key gets it
 _CALLER, _CALLING = "torpor_caller", Annotated[Any, Depends(caller_in)]
+
+
+class Application(FastAPI):
+    """FastAPI behind an `Edge`, and without its own layers for what that does: failures, large bodies, their record."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or self.root_path or self.middleware_stack is None:
+            await super().__call__(scope, receive, send)
+        else:  # all that is left of it: telemetry is off
+            scope["app"] = self
+            await self.middleware_stack(scope, receive, send)
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The layers around the routes."""
+        layer: Any = super().build_middleware_stack()
+        outermost: Any = self.user_middleware[0].cls
+        while outermost is Edge and not isinstance(layer, Edge):  # an application of somebody's may be around it
+            layer = layer.app
+        return layer  # type: ignore[no-any-return]  # FastAPI's own, each around the next
 
 
 def build_app(
@@ -55,7 +78,7 @@ def build_app(
     It carries their routes by FastAPI's own rules, and the operations under `/-/`. Raises ConfigurationError with
     every route that cannot be served.
     """
-    app = FastAPI(
+    app = Application(
         title=", ".join(host.name for host in hosts) or "Torpor",
         version=version,
         # A trace is to go on over the broker; FastAPI's own ends with the request, and would double ours.
@@ -75,6 +98,7 @@ def build_app(
         app.router.routes.append(
             Route("/", AnsweringApp(push.answer), methods=["POST", "OPTIONS"], include_in_schema=False)
         )
+    app.router.routes.insert(0, Directory(app.router.routes))
     app.add_middleware(Edge, body_limit=body_limit, bindings=bindings)
     return app
 
@@ -113,7 +137,7 @@ def _add_routes(
                     binding.path,
                     endpoint,
                     methods=[binding.method],
-                    **{**streaming(binding), **binding.options},
+                    **{**streaming(binding), **showing(binding), **binding.options},
                     **_once(host, binding),
                 )
             except (RuntimeError, AssertionError, TypeError, ValueError) as error:
@@ -141,16 +165,16 @@ def _once(host: Host, binding: RouteBinding) -> dict[str, Any]:
 
 def _endpoint(host: Host, binding: RouteBinding) -> Any:
     """What FastAPI calls: it looks like the handler without what Torpor fills, and hands over to the host."""
-    respond = host.respond
+    respond = host.responder(binding.handled).respond
     parameters, turns = turned(binding)
 
     async def endpoint(**arguments: Any) -> Any:
-        return await respond(binding, arguments, caller=arguments.pop(_CALLER, None))
+        return await respond(arguments, caller=arguments.pop(_CALLER, None))
 
     async def endpoint_once(**arguments: Any) -> Any:
         once: Once | None = arguments.pop(_ONCE)
         caller = arguments.pop(_CALLER, None)
-        return await respond(binding, arguments, None if once is None else await once.open(binding), caller=caller)
+        return await respond(arguments, None if once is None else await once.open(binding), caller=caller)
 
     if binding.idempotency is not None:
         endpoint = endpoint_once

@@ -15,7 +15,7 @@ from torpor.kernel.versioned import shape_of
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Iterable, Iterator, Mapping
 
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -60,34 +60,28 @@ class Edge:
             await self._app(scope, receive, send)
             return
         length = _declared_length(scope["headers"])
-        if length != 0:
-            limit = self._limit_of(scope) if self._others else self._limit
-            if length is None:
-                receive = _counted(receive, limit)
-            elif length > limit:
-                await problem_for(scope, _CONTENT_TOO_LARGE, _refusal(limit))(scope, receive, send)
-                return
-        await self._pass_on(scope, receive, send)
-
-    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Has the application answer, and answers for it when it fails."""
+        if length is None:
+            receive = _counted(receive, self._limit_of(scope))
+        elif length and length > (limit := self._limit_of(scope)):
+            await problem_for(scope, _CONTENT_TOO_LARGE, _refusal(limit))(scope, receive, send)
+            return
         has_started = False
 
-        async def watched(message: Message) -> None:
+        def watched(message: Message) -> Awaitable[None]:
             nonlocal has_started
             if not has_started:
                 has_started = True
                 shown = scope.get(SHOWN)
                 if shown is not None:
                     message["headers"] = [*message.get("headers", ()), *shown]
-            await send(message)
+            return send(message)
 
         try:
             await self._app(scope, receive, watched)
         except Exception as error:
+            is_late = has_started
             unavailable = next((text for kind, text in _UNAVAILABLE.items() if isinstance(error, kind)), None)
             self._tell(scope, error, is_expected=unavailable is not None)
-            is_late = has_started
             if not is_late:
                 await _answer(scope, unavailable)(scope, receive, watched)
             if is_late or unavailable is None:
@@ -96,6 +90,8 @@ class Edge:
 
     def _limit_of(self, scope: Scope) -> int:
         """How large a body may be here: what the route says, or what the settings say."""
+        if not self._others:
+            return self._limit
         method, path = scope["method"], scope["path"]
         found = (limit for other, pattern, limit in self._others if other == method and pattern.match(path))
         return next(found, self._limit)

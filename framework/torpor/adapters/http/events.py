@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from torpor.runtime.plan import RouteBinding
 
 HOSTS = "torpor_hosts"  # in the application's state
-DEVELOPMENT = "torpor_is_in_development"  # in the application's state, where `torpor dev` runs it
 LastEventId = Annotated[str | None, Header(alias="last-event-id")]
 
 _LINES = re.compile(r"\r\n|\r|\n")

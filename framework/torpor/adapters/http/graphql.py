@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, Response
 
-from torpor.adapters.http.events import DEVELOPMENT
+from torpor.adapters.http.developing import DevelopersPage, is_in_development
 from torpor.adapters.http.guarding import IDENTITY
 from torpor.adapters.http.problems import trace_of
 from torpor.kernel.errors import BrokerUnavailable, ConfigurationError, NotRunning, StoreUnavailable, did_you_mean
@@ -158,8 +158,10 @@ class GraphQL(Router):
         answers: dict[int | str, dict[str, Any]] = {200: {"model": Told}}
         publishes = [*published, *options.get("publishes", ())] if uses_tx else list(options.get("publishes", ()))
         self.post(path, name=name, publishes=publishes, responses=answers, summary="GraphQL")(answer)
-        if options.get("explorable") is not False:
-            self.get(path, name=f"{name}_page", include_in_schema=False, public=True)(server.page)
+        explorable = options.get("explorable")
+        if explorable is not False:
+            page = server.page if explorable else server.developers_page
+            self.get(path, name=f"{name}_page", include_in_schema=False, public=True)(page)
 
 
 class _TakenBack(Exception):  # takes the transaction of an answer with errors back
@@ -213,18 +215,22 @@ class _Server:
             raise _TakenBack(response)
         return response
 
-    async def page(self, request: Request) -> Response:
+    async def page(self) -> HTMLResponse:
         """The page to try queries."""
-        from strawberry.http.ides import get_graphql_ide_html
+        return HTMLResponse(_page())
 
-        if not self._is_explorable(request):
-            raise HTTPException(405, "GraphQL is asked by POST.", headers={"Allow": "POST"})
-        return HTMLResponse(get_graphql_ide_html())
+    async def developers_page(self) -> DevelopersPage:
+        """The same, where there are developers alone."""
+        return DevelopersPage(_page())
 
     def _is_explorable(self, request: Request) -> bool:
-        if self._explorable is not None:
-            return self._explorable
-        return bool(getattr(request.app.state, DEVELOPMENT, False))
+        return is_in_development(request.scope) if self._explorable is None else self._explorable
+
+
+def _page() -> str:
+    from strawberry.http.ides import get_graphql_ide_html
+
+    return get_graphql_ide_html()
 
 
 def _handler(server: _Server, context: Callable[..., Any] | None, *, uses_tx: bool) -> Callable[..., Any]:

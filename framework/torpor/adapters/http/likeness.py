@@ -12,6 +12,7 @@ from torpor.adapters.http.representing import takes_gzip
 from torpor.kernel import limit as kinds
 from torpor.kernel.errors import ConfigurationError
 from torpor.kernel.representation import Compressed
+from torpor.runtime.rules import HANDED_ALL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,10 +30,6 @@ if TYPE_CHECKING:
 _NOT_ASKED = frozenset({"if-match", "if-modified-since", "if-none-match", "if-unmodified-since"})
 _OF_ONE_TOKEN = frozenset({"auth_time", "exp", "iat", "jti", "nbf"})
 _OURS = "torpor."
-_SEES_ALL = (
-    "has a Cached, and it or a dependency is handed the whole request: nobody knows on what of it the answer depends. "
-    'Say Cached(by="everyone"), with vary= for the headers that it reads; or ask for them by name.'
-)
 
 
 class Likeness:
@@ -48,8 +45,8 @@ class Likeness:
         asked = set(cached.vary)
         for dependant in _dependants(getattr(route, "dependant", None)):
             asked |= _headers_of(dependant)
-            if _sees_all(dependant) and cached.by is None and not has_auth:
-                raise ConfigurationError([f"Handler {self.handler!r} ({binding.handled.location}) {_SEES_ALL}"])
+            if _sees_all(dependant) and cached.by is None and not has_auth:  # whatever was not seen when it was bound
+                raise ConfigurationError([f"Handler {self.handler!r} ({binding.handled.location}) {HANDED_ALL}"])
         self.headers = tuple(sorted(asked - _NOT_ASKED))
 
     def key_of(self, scope: Scope) -> str:

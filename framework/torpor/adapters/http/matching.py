@@ -46,6 +46,9 @@ class Matched:
         target = result if isinstance(result, Response) else self._response
         target.headers.update(self.value.shown)
 
+    def explain(self, error: Exception) -> None:
+        """Nothing: what it raises itself says it all."""
+
 
 def matched_of(binding: RouteBinding) -> Any:
     """The annotation by which FastAPI fills a parameter of the type `Match`."""

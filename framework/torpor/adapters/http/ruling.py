@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torpor.adapters.http.caching import CachedApp
@@ -22,8 +23,9 @@ from torpor.kernel.representation import Compressed, Deprecated, ETags
 from torpor.runtime.timeout import Timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from starlette.responses import Response
     from starlette.routing import Route
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -73,54 +75,80 @@ class Ruling:
             route.app = CrossingApp(route.app, cors)
 
     def _limit(self, route: Route, binding: RouteBinding, host: Host, limits: Sequence[Limit]) -> None:
+        if limits:
+            host.metrics.limit(binding.handled.name, 0)
         for limit in reversed(limits):  # the widest is asked first
-            buckets, shared = self._counting.of(host.name, limit), self._counting.shared(host, limit)
-            route.app = LimitedApp(route.app, limit, buckets, host.clock.time, shared=shared)
+            fields = LimitFields(limit, partial(host.metrics.limit, binding.handled.name))
+            shared = self._counting.shared(host, limit)
+            if shared is None:
+                route.app = LimitedApp(route.app, fields, self._counting.of(host.name, limit), host.clock.time)
+            else:
+                route.app = SharedlyLimitedApp(route.app, fields, shared)
 
 
 class LimitedApp:
-    """A route that somebody may ask so often: told by the fields of the draft "RateLimit header fields for HTTP"."""
+    """A route that somebody may ask so often, as this process counts."""
 
-    __slots__ = ("_app", "_buckets", "_interval", "_limit", "_name", "_policy", "_shared", "_time", "_whose")
+    __slots__ = ("_app", "_buckets", "_fields", "_time", "_whose")
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        limit: Limit,
-        buckets: Buckets,
-        time: Callable[[], float],
-        *,
-        shared: SharedBuckets | None = None,
-    ) -> None:
+    def __init__(self, app: ASGIApp, fields: LimitFields, buckets: Buckets, time: Callable[[], float]) -> None:
         self._app = app
-        self._limit = limit
-        self._interval = limit.per / limit.rate
+        self._fields = fields
         self._buckets = buckets
-        self._shared = shared
         self._time = time
-        self._whose = _counted(limit)
-        self._name = limit.by.encode()
-        self._policy = (b"ratelimit-policy", policy_of(limit).encode())
+        self._whose = _counted(fields.limit)
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Answers one request. Nothing is waited for here, so that the route is what is awaited."""
+        refusal = self._fields.told(scope, self._buckets.take(self._whose(scope), self._time()))
+        return (refusal or self._app)(scope, receive, send)
+
+
+class SharedlyLimitedApp:
+    """A route that somebody may ask so often, as all replicas count."""
+
+    __slots__ = ("_app", "_fields", "_shared", "_whose")
+
+    def __init__(self, app: ASGIApp, fields: LimitFields, shared: SharedBuckets) -> None:
+        self._app = app
+        self._fields = fields
+        self._shared = shared
+        self._whose = _counted(fields.limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        if self._shared is None:
-            left = self._buckets.take(self._whose(scope), self._time())
-        else:
-            try:
-                left = await self._shared.take(self._whose(scope))
-            except StoreUnavailable:
-                await problem_for(scope, _UNAVAILABLE, UNCOUNTED, {"Retry-After": "1"})(scope, receive, send)
-                return
-        if left < 0:
-            wait = math.ceil(-left)
-            show(scope, (self._policy, (b"ratelimit", b'"%s";r=0;t=%d' % (self._name, wait))))
-            told = f"Asked too often: {self._limit.rate} times in {self._limit.per:g} s are allowed. Wait {wait} s."
-            await problem_for(scope, _TOO_MANY, told, {"Retry-After": str(wait)})(scope, receive, send)
-            return
-        full_in = math.ceil((self._limit.burst - left) * self._interval)
-        show(scope, (self._policy, (b"ratelimit", b'"%s";r=%d;t=%d' % (self._name, left, full_in))))
-        await self._app(scope, receive, send)
+        refusal: Response | None
+        try:
+            refusal = self._fields.told(scope, await self._shared.take(self._whose(scope)))
+        except StoreUnavailable:
+            refusal = problem_for(scope, _UNAVAILABLE, UNCOUNTED, {"Retry-After": "1"})
+        await (refusal or self._app)(scope, receive, send)
+
+
+class LimitFields:
+    """What a limit tells of itself, by the fields of the draft "RateLimit header fields for HTTP"."""
+
+    __slots__ = ("_burst", "_interval", "_name", "_note", "_policy", "limit")
+
+    def __init__(self, limit: Limit, note: Callable[[], None]) -> None:
+        self.limit = limit
+        self._note = note  # of a refusal
+        self._burst = limit.burst
+        self._interval = limit.per / limit.rate
+        self._name = f'"{limit.by}"'
+        self._policy = (b"ratelimit-policy", policy_of(limit).encode())
+
+    def told(self, scope: Scope, left: float) -> Response | None:
+        """Tells a request how many are left, or, below 0, in how many seconds there is one again: a refusal."""
+        if left >= 0:
+            full_in = math.ceil((self._burst - left) * self._interval)
+            show(scope, (self._policy, (b"ratelimit", f"{self._name};r={int(left)};t={full_in}".encode())))
+            return None
+        self._note()
+        limit, wait = self.limit, math.ceil(-left)
+        show(scope, (self._policy, (b"ratelimit", f"{self._name};r=0;t={wait}".encode())))
+        told = f"Asked too often: {limit.rate} times in {limit.per:g} s are allowed. Wait {wait} s."
+        return problem_for(scope, _TOO_MANY, told, {"Retry-After": str(wait)})
 
 
 class TimedApp:
@@ -175,6 +203,4 @@ def _counted(limit: Limit) -> Callable[[Scope], str]:
 
 def _client(scope: Scope) -> str:
     client: Any = scope.get("client")
-    if client is None:
-        return ""
-    return network_of(client[0])
+    return "" if client is None else network_of(client[0])

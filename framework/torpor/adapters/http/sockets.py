@@ -76,6 +76,7 @@ class SocketDoor:
             except StoreUnavailable as error:
                 raise Refused(_UNAVAILABLE, UNCOUNTED, {"retry-after": "1"}) from error
             if left < 0:
+                host.metrics.limit(binding.handled.name)
                 wait = math.ceil(-left)
                 told = f"Connected too often: {limit.rate} times in {limit.per:g} s are allowed. Wait {wait} s."
                 shown = {"ratelimit-policy": policy_of(limit), "ratelimit": f'"{limit.by}";r=0;t={wait}'}

@@ -27,6 +27,10 @@ class Turn(Protocol):
         """Adds to the answer."""
         ...
 
+    def explain(self, error: Exception) -> None:
+        """Raises what the handler's failure is answered with, if it is the request's."""
+        ...
+
 
 def turned(binding: RouteBinding) -> tuple[list[inspect.Parameter], list[str]]:
     """The parameters that FastAPI fills, and the names of those for which it gives a `Turn`."""
@@ -47,7 +51,12 @@ def taking_turns(endpoint: Endpoint, names: Sequence[str]) -> Endpoint:
     async def take_turns(**arguments: Any) -> Any:
         turns: list[Turn] = [arguments[name] for name in names]
         arguments.update((name, turn.value) for name, turn in zip(names, turns, strict=True))
-        result = await endpoint(**arguments)
+        try:
+            result = await endpoint(**arguments)
+        except Exception as error:
+            for turn in turns:
+                turn.explain(error)
+            raise
         for turn in turns:
             turn.tell(result)
         return result

@@ -9,6 +9,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from torpor.adapters.http.crossing import CrossingApp
+from torpor.adapters.http.developing import DevelopersRoute
 from torpor.adapters.http.edge import show
 from torpor.adapters.http.problems import problem_for
 from torpor.kernel.cors import Cors
@@ -74,7 +75,7 @@ class Versions:
     def take(self, routes: list[BaseRoute], binding: RouteBinding) -> None:
         """Takes the route that was added last, if it is of a version."""
         route = routes[-1]
-        if version_of(binding) is None or not isinstance(route, Route):
+        if version_of(binding) is None or not isinstance(route, Route) or isinstance(route, DevelopersRoute):
             return
         routes.pop()
         path = (binding.handled.service, binding.method, shape_of(binding.path))

@@ -32,12 +32,15 @@ _AGAIN = ("40", "55P03")
 _ABORTED = "25P02"
 # Of a statement of Torpor's own: the role lacks a permission, a table or its schema is gone. No message is to blame.
 _UNFIT = ("42501", "42P01", "3F000")
+_ARGUMENT = re.compile(r"invalid input for query argument \$(\d+)")
+_PORTAL = re.compile(r"portal (?:\S+ )?parameter \$(\d+)")
 _UNPREPARED = ("26000", "42P05")  # the statement is on another connection of the pooler
 
 
 def refusal(error: Exception, statement: str) -> StatementFailed | StoreUnavailable:
     """The error to raise from a driver's error. It tells the statement's first line, and never a parameter's value:
     the driver's own text is rid of them too, since it is logged as the cause."""
+    parameter = _unread(error)
     _conceal(error)
     state = getattr(error, "sqlstate", None) or ""
     if is_outage(error):
@@ -55,7 +58,8 @@ def refusal(error: Exception, statement: str) -> StatementFailed | StoreUnavaila
     advice = ""
     if state == _ABORTED:
         advice = " An earlier statement of the unit failed, and PostgreSQL then runs no more: let its error pass."
-    return StatementFailed(f"PostgreSQL refused a statement: {told(error)}.{advice} Statement: {first_line(statement)}")
+    text = f"PostgreSQL refused a statement: {told(error)}.{advice} Statement: {first_line(statement)}"
+    return StatementFailed(text, parameter=parameter)
 
 
 def unfit(error: Exception, statement: str) -> StatementFailed:
@@ -94,6 +98,12 @@ def first_line(statement: str) -> str:
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}…"
 
 
+def _unread(error: Exception) -> int | None:
+    """The number of the parameter whose value asyncpg, or PostgreSQL, could not read. The latter says so since 14."""
+    found = _ARGUMENT.match(str(error)) or _PORTAL.search(getattr(error, "context", None) or "")
+    return None if found is None else int(found[1])
+
+
 def _conceal(error: Exception) -> None:
     """Takes the values out of a driver's error: `detail` quotes rows, some messages quote what they could not read."""
     if isinstance(error, asyncpg.PostgresError):
@@ -101,7 +111,7 @@ def _conceal(error: Exception) -> None:
         if (getattr(error, "sqlstate", None) or "").startswith("22") and error.args:
             error.args = (str(error.args[0]).partition(': "')[0],)
     if isinstance(error, ValueError) or type(error) is asyncpg.DataError:
-        found = re.search(r"query argument (\$\d+)", str(error))
+        found = _ARGUMENT.match(str(error))
         if found is not None:
-            error.args = (f"parameter {found[1]} is no value of the type that the statement has there",)
+            error.args = (f"parameter ${found[1]} is no value of the type that the statement has there",)
             error.__cause__ = None

@@ -181,6 +181,7 @@ class LentConnection(AsyncAdapt_asyncpg_connection):
                 if self._prepared_statement_cache is not None:
                     self._prepared_statement_cache.clear()  # a migration may have changed the tables under it
                 raise mapped from error
+            error.__cause__ = mapped  # which parameter it was, for whoever can tell whose that is
         super()._handle_exception(error)
 
 

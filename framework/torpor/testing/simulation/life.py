@@ -106,7 +106,7 @@ class Life:
         names = [f"sim.placed {key}/{number}" for number in numbers]
         ledger, (route,) = self._world.ledger, replica.host.plan.routes
         try:
-            await replica.host.respond(route, {"key": key, "numbers": numbers})
+            await replica.host.responder(route.handled).respond({"key": key, "numbers": numbers})
         except StoreUnavailable:
             return  # it may have been committed, or not
         except (TorporError, Trouble):

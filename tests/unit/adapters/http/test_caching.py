@@ -6,13 +6,15 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator  # noqa: TC003  # read when a route is bound
 from contextlib import asynccontextmanager
+from functools import partial
 from hashlib import sha256
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Cookie, Depends, Header, Request, Response
+from fastapi import Cookie, Depends, Header, Request, Response, Security
 from fastapi.responses import RedirectResponse, StreamingResponse
 from fastapi.security import APIKeyHeader
+from starlette.requests import HTTPConnection  # noqa: TC002  # read when a route is bound
 
 from torpor import (
     ApiKeys,
@@ -52,6 +54,18 @@ KEY_SCHEME = APIKeyHeader(name="x-key")
 async def address(request: Request) -> str:
     """What a dependency makes of a request."""
     return str(request.url)
+
+
+async def path(url: str = Depends(address)) -> str:
+    """The same further down, said in the older way."""
+    return url
+
+
+class Asking:
+    """What a class makes of a request."""
+
+    def __init__(self, request: Request) -> None:
+        self.url = request.url
 
 
 async def language(accept_language: Annotated[str, Header()] = "") -> str:
@@ -454,6 +468,38 @@ async def test_a_handler_that_sees_the_whole_request_must_say_for_whom() -> None
         answers = [await shop.get("/one", headers={"x-tenant": tenant}) for tenant in "aba"]
         assert [answer.json() for answer in answers] == ["a", "b", "a"]
         assert "age" in answers[2].headers
+
+
+def test_whoever_is_handed_the_whole_request_is_told_with_all_other_mistakes() -> None:
+    """Before FastAPI is there: of the handler, of each dependency of FastAPI's however deep and however it is said, and
+    of nobody else."""
+
+    async def by_connection(connection: HTTPConnection) -> str: ...
+    async def by_default(url: str = Depends(address)) -> str: ...
+    async def by_depth(url: Annotated[str, Depends(path)]) -> str: ...
+    async def by_class(asking: Annotated[Asking, Depends()]) -> str: ...
+    async def by_part(url: Annotated[str, Depends(partial(path))]) -> str: ...
+    async def by_scheme(given: Annotated[str, Security(KEY_SCHEME)]) -> str: ...
+    async def by_name(language: Annotated[str, Depends(language)], x: Annotated[str, Header()] = "") -> str: ...
+
+    service = Service("seeing", public=True, rules=[Cached(10)])
+    for function in (by_connection, by_default, by_depth, by_class, by_part, by_scheme, by_name):
+        service.get(f"/{function.__name__}")(function)
+        service.post(f"/{function.__name__}", name=f"{function.__name__}_post")(function)
+        service.get(f"/{function.__name__}/said", name=f"{function.__name__}_said", rules=[Cached(1, by="everyone")])(
+            function
+        )
+        service.get(f"/{function.__name__}/off", name=f"{function.__name__}_off", rules=[Cached(0)])(function)
+    service.get("/known", name="known", auth=KEYS)(by_class)
+    service.get("wrong", name="wrong")(by_name)
+    with pytest.raises(ConfigurationError) as refused:
+        bind(service)
+    told = [problem for problem in refused.value.problems if "handed the whole request" in problem]
+    assert [problem.split("'")[1] for problem in told] == [
+        f"seeing.by_{name}" for name in ("connection", "default", "depth", "class", "part", "scheme")
+    ]
+    (other,) = set(refused.value.problems) - set(told)
+    assert "A path starts with '/'" in other
 
 
 async def test_what_is_kept_is_compressed_already() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastapi import BackgroundTasks, Request  # noqa: TC002  # read when a route is bound
@@ -17,7 +17,7 @@ from torpor.kernel.errors import BrokerUnavailable, NotRunning, StoreUnavailable
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from starlette.types import Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from tests.unit.adapters.http.conftest import Opener
 
@@ -223,3 +223,39 @@ async def test_only_requests_concern_the_edge() -> None:
 
     await Edge(app, body_limit=1, bindings={})({"type": "lifespan"}, silent, silent)  # type: ignore[arg-type]
     assert seen == ["lifespan"]
+
+
+class Stamp:
+    """A layer of somebody's around an application; it fails when it is asked to."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def stamped(message: Message) -> None:
+            message.setdefault("headers", []).append((b"x-stamp", b"1"))
+            await send(message)
+
+        if scope["type"] == "http" and scope["path"] == "/fail":
+            raise RuntimeError("the layer fails")
+        await self._app(scope, receive, stamped if scope["type"] == "http" else send)
+
+
+async def test_layers_around_an_application_are_kept_and_answered_for(client_of: Opener) -> None:
+    """Whoever adds a layer has it asked, and FastAPI's own layers answer when it fails."""
+    client = await client_of(notes())
+    transport: Any = client._transport
+    transport.app.add_middleware(Stamp)
+    written = await client.post("/notes", json={"text": "one"})
+    assert (written.status_code, written.headers["x-stamp"]) == (200, "1")
+    assert (await client.get("/nowhere")).status_code == 404
+    assert (await client.get("/fail")).status_code == 500
+
+
+async def test_a_root_path_of_the_application_holds(client_of: Opener) -> None:
+    """An application that is told its root path answers below it, and in its documents too."""
+    client = await client_of(notes())
+    transport: Any = client._transport
+    transport.app.root_path = "/shop"
+    assert (await client.post("/shop/notes", json={"text": "one"})).json() == 3
+    assert (await client.get("/shop/openapi.json")).json()["servers"] == [{"url": "/shop"}]

@@ -25,6 +25,7 @@ from torpor import (
     QueryLimits,
     Router,
     Service,
+    Versioned,
 )
 from torpor.adapters.http.app import open_to_developers
 from torpor.kernel.errors import StoreUnavailable
@@ -307,6 +308,25 @@ async def test_introspection_and_the_page_are_for_developers() -> None:
     async with TestShop(library(explorable=False)) as shop:
         assert (await shop.get("/graphql")).status_code == 405
         assert (await ask(shop, "{ __typename }")).json() == {"data": {"__typename": "Query"}}
+
+
+@pytest.mark.parametrize(
+    ("options", "elsewhere", "developing"),
+    [
+        ({}, "POST", "GET, POST"),
+        ({"explorable": True}, "GET, POST", "GET, POST"),
+        ({"explorable": False}, "POST", "POST"),
+        ({"rules": [Versioned("2026-01-31")]}, "POST", "GET, POST"),
+    ],
+)
+async def test_the_methods_that_are_allowed_are_told(options: dict[str, Any], elsewhere: str, developing: str) -> None:
+    """`Allow` names GET where there is a page, in a version as well, and nowhere else."""
+    async with TestShop(library(**options)) as shop:
+        for allowed in (elsewhere, developing):
+            answers = [await shop.request(method, "/graphql") for method in ("PUT", "HEAD", "OPTIONS", "GET")]
+            assert {answer.headers["allow"] for answer in answers if answer.status_code == 405} == {allowed}
+            assert (answers[-1].status_code == 200) == ("GET" in allowed)
+            open_to_developers(shop._running.app)
 
 
 async def test_a_guard_and_rules_hold_before_it() -> None:

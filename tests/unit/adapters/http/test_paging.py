@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from datetime import date
-from typing import Annotated, Any
+import json
+import math
+from base64 import urlsafe_b64encode
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
+import httpx
 import pytest
+from fastapi import HTTPException
 from pydantic import BaseModel
-from sqlmodel import Field, SQLModel, select
+from sqlalchemy import Enum, String, TypeDecorator
+from sqlalchemy.exc import StatementError
+from sqlmodel import Field, SQLModel, col, select
 
 from torpor import Cached, ConfigurationError, Cursor, Deprecated, Keyset, Page, Secret, Service, Tx
 from torpor.testing import TestShop
+
+if TYPE_CHECKING:
+    from sqlalchemy import Dialect
 
 MIGRATIONS = {
     "0001_note.sql": "CREATE TABLE note (id INTEGER PRIMARY KEY, rank INTEGER NOT NULL, author TEXT NOT NULL)"
@@ -144,6 +155,129 @@ async def test_a_strange_cursor_is_a_mistake_of_the_query(cursor: str) -> None:
         (mistake,) = answer.json()["detail"]
         assert (answer.status_code, mistake["loc"]) == (422, ["query", "cursor"])
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+class Sku(TypeDecorator[str]):
+    """A type that takes few texts."""
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is not None and not value.startswith("sku-"):
+            raise LookupError("no sku")
+        return value
+
+
+class Part(SQLModel, table=True):
+    id: str = Field(primary_key=True)
+    sku: str = Field(sa_type=Sku)
+    state: str = Field(sa_type=Enum("new", "old", validate_strings=True))  # type: ignore[call-overload]  # an instance
+    made: datetime
+    day: date
+    weight: float
+
+
+PART = (
+    "CREATE TABLE part (id TEXT PRIMARY KEY, sku TEXT NOT NULL, state TEXT NOT NULL, made TEXT NOT NULL, "
+    "day TEXT NOT NULL, weight REAL NOT NULL)"
+)
+# By what parts are listed, with values that a client may make up, and what each way answers to them.
+ASKED: list[tuple[dict[str, type[Any]], list[Any], int, int]] = [
+    ({"id": UUID}, [str(UUID(int=0))], 200, 200),
+    ({"sku": str, "id": UUID}, ["sku-" + "x" * 900, str(UUID(int=0))], 200, 200),
+    ({"sku": str, "id": UUID}, ["other", str(UUID(int=0))], 200, 422),
+    ({"state": str}, ["new"], 200, 200),
+    ({"state": str}, ["gone"], 200, 422),
+    ({"made": datetime}, ["2026-01-01T00:00:00+00:00"], 200, 200),
+    ({"made": datetime}, ["2026-01-01T00:00:00"], 200, 422),
+    ({"day": date}, ["9999-12-31"], 200, 200),
+    ({"day": str}, ["soon"], 200, 422),
+    ({"weight": float}, [1e308], 200, 200),
+    ({"weight": str}, ["heavy"], 200, 422),
+    ({"weight": float}, [math.nan], 422, 422),
+    ({"id": str}, ["a\0"], 422, 422),
+]
+
+
+def made_up(keyset: Keyset, owner: str, *values: Any) -> str:
+    """A cursor of a client's own making."""
+    told = json.dumps([1, keyset._kind(owner), *values]).encode()
+    return urlsafe_b64encode(told).decode().rstrip("=")
+
+
+async def test_no_made_up_value_is_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """A value that the type of a column does not take is no cursor of the list, and the log says why; any other is a
+    place in it. A UUID that is kept as text is compared as one."""
+    parts = Service("parts", migrations={"0001_part.sql": PART}, public=True)
+
+    @parts.post("/fill")
+    async def fill(tx: Tx) -> None:
+        for number in range(3):
+            moment = datetime(2026, 1, 1 + number, tzinfo=UTC)
+            kept = Part(id=str(UUID(int=number)), sku="sku-1", state="new", made=moment, day=moment.date(), weight=1)
+            tx.session.add(kept)
+
+    def declare(number: int, keyset: Keyset) -> None:
+        async def by_sql(cursor: Cursor, tx: Tx) -> Page[str]:
+            return cursor.page(await cursor.fetch(tx, "SELECT * FROM part"), lambda row: row["id"])
+
+        async def by_session(cursor: Cursor, tx: Tx) -> Page[str]:
+            return cursor.page(await tx.session.exec(cursor.order(select(Part))), lambda row: row.id)
+
+        for way, function in (("sql", by_sql), ("session", by_session)):
+            function.__annotations__["cursor"] = Annotated[Cursor, keyset]
+            parts.get(f"/{way}/{number}", name=f"{way}_{number}")(function)
+
+    for number, (columns, *_) in enumerate(ASKED):
+        declare(number, Keyset(columns))
+    async with TestShop(parts) as shop:
+        await shop.post("/fill")
+        for number, (columns, values, *statuses) in enumerate(ASKED):
+            for way, status in zip(("sql", "session"), statuses, strict=True):
+                cursor = made_up(Keyset(columns), f"parts.{way}_{number}", *values)
+                answer = await shop.get(f"/{way}/{number}", params={"cursor": cursor})
+                assert answer.status_code == status, (way, columns, values, answer.text)
+        for way in ("sql", "session"):
+            first = await shop.get(f"/{way}/0?limit=2")
+            assert len((await shop.get(first.links["next"]["url"])).json()["items"]) == 1
+    assert "the database cannot read a cursor that /session/2 was sent: no sku." in caplog.text
+    assert "/sql/" not in caplog.text
+
+
+async def test_a_failure_beside_a_cursor_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a sealed cursor nobody else has said the values; and what a handler itself makes of an error holds."""
+    monkeypatch.setenv("CURSORS", "hush")
+    told, trusted = Keyset({"sku": str}), Keyset({"sku": str}, secret=Secret("CURSORS"))
+    parts = Service("parts", migrations={"0001_part.sql": PART}, public=True)
+
+    @parts.get("/sealed")
+    async def sealed(cursor: Annotated[Cursor, trusted], tx: Tx) -> Page[Any]:
+        return cursor.page(await tx.session.exec(cursor.order(select(Part))))
+
+    @parts.get("/own")
+    async def own(cursor: Annotated[Cursor, told], tx: Tx) -> Page[Any]:
+        return cursor.page(await tx.session.exec(cursor.order(select(Part).where(col(Part.state) == "gone"))))
+
+    @parts.get("/made")
+    async def made(cursor: Annotated[Cursor, told], tx: Tx) -> Page[Any]:
+        try:
+            return cursor.page(await tx.session.exec(cursor.order(select(Part))))
+        except StatementError as error:
+            raise HTTPException(409, "no") from error
+
+    for function in (sealed, own, made):
+        function.__annotations__["cursor"] = Annotated[Cursor, trusted if function is sealed else told]
+    async with TestShop(parts) as shop:
+        cursors = {
+            "/sealed": trusted.write({"sku": "other"}, "parts.sealed"),
+            "/own": made_up(told, "parts.own", "sku-1"),
+            "/made": made_up(told, "parts.made", "other"),
+        }
+        transport = httpx.ASGITransport(app=shop._running.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://parts.test") as client:
+            answers = [await client.get(path, params={"cursor": cursor}) for path, cursor in cursors.items()]
+    assert [answer.status_code for answer in answers] == [500, 500, 409]
 
 
 async def test_a_cursor_of_another_list_is_refused() -> None:

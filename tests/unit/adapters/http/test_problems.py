@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -79,7 +80,7 @@ def told(answer: httpx.Response) -> dict[str, Any]:
     ("method", "path", "status", "title", "detail"),
     [
         ("GET", "/raised", 409, "Conflict", "taken"),
-        ("GET", "/listed", 422, "Unprocessable Entity", [{"msg": "odd"}]),
+        ("GET", "/listed", 422, HTTPStatus(422).phrase, [{"msg": "odd"}]),
         ("GET", "/away", 503, "Service Unavailable", "The database does not answer. Try again soon."),
         ("GET", "/broken", 500, "Internal Server Error", "Internal Server Error"),
         ("GET", "/nowhere", 404, "Not Found", "Not Found"),

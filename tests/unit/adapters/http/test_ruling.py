@@ -58,6 +58,17 @@ async def test_who_asks_too_often_is_told_when_to_come_again() -> None:
         assert await statuses(shop, "/one", "/one") == [200, 429]
 
 
+async def test_refusals_are_counted() -> None:
+    """The numbers tell of each route with a limit how many requests that has refused, from 0 on."""
+    async with TestShop(limited(Limit(2, per=10))) as shop:
+        assert await statuses(shop, "/one", "/one", "/one", "/one") == [200, 200, 429, 429]
+        counted = next(family for family in shop.hosts[0].metrics.families() if family.name == "torpor_limited")
+    assert counted.samples == [
+        ({"service": "limited", "handler": "limited.one"}, 2.0),
+        ({"service": "limited", "handler": "limited.two"}, 0.0),
+    ]
+
+
 async def test_limits_add_up() -> None:
     """The limit of a service is shared by its routes, and a route's own holds for it besides."""
     service = Service("nested", rules=[Limit(3, per=100)])
