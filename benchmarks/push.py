@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from benchmarks.scale import Scale
 
 REQUESTS = 5_000
-ROUNDS = 15
+ROUNDS = 31
 AT_ONCE = 32  # so that neither server waits for its client
 OURS, PEER = "push endpoint", "FastAPI on uvicorn"
 MODEL = """
@@ -94,7 +94,7 @@ def run(scale: Scale = FULL) -> Report:
         try:
             for server in servers.values():
                 server.warm(requests // 4)
-            for number in range(min(scale.rounds * 3, ROUNDS)):
+            for number in range(max(1, ROUNDS * scale.rounds // FULL.rounds)):
                 for name, server in list(servers.items())[:: 1 if number % 2 else -1]:
                     turns[name].append(server.ask(requests))
         finally:
