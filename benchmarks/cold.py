@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from benchmarks.scale import Scale
     from torpor.cli.coldstart import Sample
 
-ROUNDS = 12
+ROUNDS = 24
 MODULES = 310
 MEGABYTES = 42
 ROOT = Path(__file__).parents[1]
