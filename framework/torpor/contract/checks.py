@@ -14,7 +14,7 @@ _LONGEST_TOPIC = 200
 
 
 def is_name(name: str) -> bool:
-    """Whether a service or a group may have a name: a letter, and small letters, digits, - and _."""
+    """Whether a service or a group may have a name: a small letter, then small letters, digits, - and _."""
     return _IN_NAME.issuperset(name) and name[:1].isalpha() and len(name) <= _LONGEST_NAME
 
 

@@ -68,5 +68,5 @@ def _names_plugins(folder: str) -> bool:
     try:
         with FileIO(f"{folder}/entry_points.txt") as told:
             return b"[pydantic]" in told.read()
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:  # importlib.metadata passes over what it cannot read, too
         return False
