@@ -65,6 +65,13 @@ def test_nothing_is_imported_where_no_distribution_names_a_plugin(tmp_path: Path
     assert declared(installed(tmp_path, "[pytest11]\ntold = telling:plugin\n"), tmp_path / "gone") == ("False", "")
 
 
+def test_what_cannot_be_read_names_no_plugin(tmp_path: Path) -> None:
+    """A distribution whose entry points are no file is passed over, and events are declared."""
+    (tmp_path / "odd-1.0.dist-info" / "entry_points.txt").mkdir(parents=True)
+
+    assert declared(tmp_path) == ("False", "")
+
+
 def test_a_plugin_sees_events(tmp_path: Path) -> None:
     """One that a distribution names is loaded by pydantic before the first event is built."""
     imported, seen = declared(installed(tmp_path, ENTRY))
