@@ -16,11 +16,15 @@ from aiokafka.producer.message_accumulator import MessageBatch
 
 from tests.integration.kafka_proxy import KafkaProxy
 from tests.integration.kafka_server import Absent, KafkaServer
+from torpor import Event, Service, Tx
 from torpor.adapters.kafka.broker import KafkaBroker
 from torpor.adapters.kafka.options import KafkaOptions, options_of
+from torpor.assembly import assemble
 from torpor.kernel.errors import BrokerUnavailable, Rejected
 from torpor.kernel.message import Message
 from torpor.ports.consumer import Subscription
+from torpor.runtime.settings import Settings
+from torpor.runtime.subscriber import Subscriber
 from torpor.testing.conformance.broker import counted, numbers, open_consumer, take, take_until_sentinel
 
 if TYPE_CHECKING:
@@ -470,3 +474,42 @@ async def test_what_is_used_of_the_clients_is_there(connect: Connect, topic: str
     assert callable(consumer._client._client.close)
     assert isinstance(consumer._client._fetcher._pending_tasks, set)
     assert consumer._sticky.member_assignment
+
+
+class Spoken(Event, topic="beginning.spoken"):
+    number: int
+
+
+async def test_those_that_run_together_hear_each_other_from_the_first_event(
+    kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is published on a new Kafka before a listener's consumer is open is heard by it: its group has begun."""
+    speaker, listener, heard, late = Service("speaker"), Service("listener"), list[int](), list[Subscriber]()
+
+    @speaker.post("/speak", public=True)
+    async def speak(tx: Tx) -> None:
+        tx.publish(Spoken(number=7))
+
+    @listener.on(Spoken)
+    async def hear(event: Spoken) -> None:
+        heard.append(event.number)
+
+    def begin_late(subscriber: Subscriber) -> None:
+        late.append(subscriber)
+
+    begin = Subscriber.start
+    monkeypatch.setattr(Subscriber, "start", begin_late)
+    settings = Settings.read({"TORPOR_BROKER_URL": f"kafka://{kafka.address}", "TORPOR_DATABASE_URL": "memory://"})
+    deployment = assemble([speaker, listener], settings)
+    await deployment.start()
+    host = deployment.hosts[0]
+    async with asyncio.timeout(DEADLINE):
+        while not (host.is_ready and late):  # noqa: ASYNC110  # readiness has no event
+            await asyncio.sleep(0.05)
+        await host.responder(host.plan.routes[0].handled).respond({})
+        while not host.is_idle:  # noqa: ASYNC110  # nor has idleness
+            await asyncio.sleep(0.05)
+        begin(late[0])
+        while heard != [7]:  # noqa: ASYNC110  # nor has a list
+            await asyncio.sleep(0.05)
+    await deployment.stop()

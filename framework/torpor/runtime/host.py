@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from torpor.kernel.errors import BrokerUnavailable, NotRunning, SchemaMismatch, StoreUnavailable
+from torpor.kernel.errors import BrokerUnavailable, ConfigurationError, NotRunning, SchemaMismatch, StoreUnavailable
 from torpor.kernel.retry import wait_before
 from torpor.runtime.attempts import Work
 from torpor.runtime.context import STARTING, STOPPING, Committed, Context, Health
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torpor.kernel.message import Delivery
     from torpor.ports.broker import Broker
     from torpor.ports.clock import Clock
+    from torpor.ports.consumer import Subscription
     from torpor.ports.exchange import Exchange
     from torpor.ports.shelf import Shelf
     from torpor.ports.store import Store
@@ -116,6 +117,7 @@ class Host:
         self._intakes: list[Intake] = []
         self.reception = None if rest is None else Reception(partial(rest, self))
         self.subscribers: list[Subscriber] = []  # those that consume, one for each binding of a topic
+        self.groups: Sequence[Subscription] = ()  # that must have begun before something is published
         self._tasks: list[asyncio.Task[None]] = []
         self._duty_tasks: list[asyncio.Task[None]] = []
         self._exits = AsyncExitStack()
@@ -289,6 +291,7 @@ class Host:
             await self._until("broker", self.broker.start)
         if self.plan.topics:
             await self._until("broker", lambda: self.broker.declare(self.plan.topics, ()))
+            await self._begin_groups()
         if self.shelf is not None:
             await self.shelf.warm()
         self._feed_all()
@@ -301,6 +304,13 @@ class Host:
         self.health.report("service", None)
         self.log.info("%s is up", self.name)
         await self._look_after()
+
+    async def _begin_groups(self) -> None:
+        """Has those listen that run together with us, before we publish: a group is given what comes after its
+        beginning, and what is told in the first second must not pass it by."""
+        for group in self.groups:
+            with suppress(BrokerUnavailable, ConfigurationError):  # its own consumer tells why
+                await self.broker.declare((), [group])
 
     def _feed_all(self) -> None:
         """Makes what brings each handler what it is for."""
