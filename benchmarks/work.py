@@ -168,6 +168,16 @@ def medians(ways: Mapping[str, Ready], rounds: int, told: Callable[[str], None])
     return {name: median(figures) for name, figures in taken.items()}
 
 
+def neighbours(ways: Mapping[str, Ready], rounds: int, told: Callable[[str], None]) -> dict[str, list[float]]:
+    """Runs two ways next to each other in each round, in turn the one and the other first; returns what each took."""
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds):
+        for name, way in sorted(ways.items(), reverse=number % 2 == 1):
+            taken[name].append(run_async(way()))
+        told(f"{number + 1}/{rounds} " + ", ".join(f"{name}: {figures[-1]:,.1f}" for name, figures in taken.items()))
+    return taken
+
+
 async def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     """Waits for a fact, looking often."""
     async with asyncio.timeout(seconds):

@@ -1,8 +1,9 @@
 """The unit: one transaction over a batch of deliveries, and what is done when one of them fails.
 
 The good path takes no savepoints. When a handler fails, the unit is rolled back and replayed with a savepoint for each
-message, so that a failure takes back its own work alone; the binding then stays careful for a while. An error of the
-whole transaction splits the batch in halves, down to the one message that causes it.
+message, so that a failure takes back its own work alone; the binding then stays careful for a while. What comes again
+goes in units of its own. An error of the whole transaction splits the batch in halves, down to the one message that
+causes it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from torpor.runtime.attempts import Ready, Work
     from torpor.runtime.context import Context
 
-CAREFUL_UNITS = 32
+CAREFUL_UNITS = 8
 _BEHIND = {Order.KEY: "waits behind its key", Order.STRICT: "waits behind one before it"}
 
 
@@ -56,7 +57,8 @@ class Units:
             part = batch[done : done + many]
             self._metrics.in_flight += many
             try:
-                await self._run(part)
+                for piece in _apart(part):
+                    await self._run(piece)
             finally:
                 self._metrics.in_flight -= many
             self.gate.leave(permit, part)
@@ -104,7 +106,7 @@ class Units:
 
     async def _run_once(self, batch: Sequence[Delivery]) -> None:
         started = self._context.clock.time()
-        is_careful = self._is_always_careful or self._careful > 0
+        is_careful = self._is_always_careful or self._careful > 0 or _has_failed(batch)
         effects = Effects(None if is_careful or self._work.is_batch else Deferred())
         async with self._store.unit() as unit:
             arrived = [delivery.message for delivery in batch if delivery.parked is None]
@@ -206,6 +208,20 @@ class Units:
         metrics.duplicate += effects.duplicates
         metrics.parked += len(effects.parked)
         metrics.seconds.observe(seconds)
+
+
+def _apart(batch: Sequence[Delivery]) -> list[Sequence[Delivery]]:
+    """What comes again goes first, and in a unit of its own: it is before the others of its queue, and what fails once
+    more is not to take back what others have done."""
+    again = [delivery for delivery in batch if delivery.parked is not None]
+    if not again or len(again) == len(batch):
+        return [batch]
+    return [again, [delivery for delivery in batch if delivery.parked is None]]
+
+
+def _has_failed(batch: Sequence[Delivery]) -> bool:
+    """Whether one of those that come again has failed before."""
+    return any(delivery.parked is not None and delivery.attempts for delivery in batch)
 
 
 async def _send(deferred: Deferred, unit: Unit) -> None:

@@ -20,7 +20,7 @@ from torpor.runtime.context import Context, Health
 from torpor.runtime.ids import new_id
 from torpor.runtime.metrics import Metrics
 from torpor.runtime.tx import Envelope
-from torpor.runtime.unit import Units
+from torpor.runtime.unit import CAREFUL_UNITS, Units
 
 
 class Counted(Event, topic="counted", key="key"):
@@ -275,6 +275,29 @@ async def test_later_attempts_wait_in_the_database() -> None:
 
 async def due(bench: Bench) -> list[str]:
     return [row.message.id for row in await bench.store.parking.due(bench.clock.time(), 10)]
+
+
+async def test_what_comes_again_takes_back_nobody_elses_work() -> None:
+    """A message that fails once more is tried in a unit of its own: its neighbours are handled once, and go on."""
+    calls: list[int] = []
+
+    async def strict(event: Counted, tx: Tx) -> None:
+        calls.append(event.amount)
+        if event.amount == 7:
+            raise ValueError("never")
+        await insert(event, tx)
+
+    async with Bench(strict, Retry(attempts=1, later=[10, 10])) as bench:
+        await bench.units.run([delivery("7", "a", 7)])
+        for number in range(100, 100 + CAREFUL_UNITS):  # until the binding takes no savepoints any more
+            await bench.units.run([delivery(str(number), "b", number)])
+        calls.clear()
+        (row,) = await bench.store.parking.list()
+        again = Delivery(row.message, parked=row.number, attempts=row.attempts)
+        assert await bench.units.run([delivery("1", "b", 1), again, delivery("2", "c", 2), delivery("8", "a", 8)]) == 4
+        assert calls == [7, 1, 2]
+        assert (await bench.counted())[-2:] == [("b", 1), ("c", 2)]
+        assert [(id, state) for id, state, _ in await bench.parked()] == [("7", "due"), ("8", "waiting")]
 
 
 async def test_undecodable_bytes_are_parked_whole() -> None:
