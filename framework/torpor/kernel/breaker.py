@@ -36,14 +36,14 @@ class Circuit:
     so does one that has not come back after `open_seconds`. Invariant: `failures` <= `of`.
     """
 
-    __slots__ = ("_permit", "_results", "_since", "failures", "open_seconds", "state")
+    __slots__ = ("_results", "_since", "failures", "open_seconds", "permit", "state")
 
     def __init__(self, *, failures: int, of: int, open_seconds: float) -> None:
         self.failures = failures
         self.open_seconds = open_seconds
         self.state: State = "closed"
         self._results: deque[bool] = deque(maxlen=of)  # of the last calls that counted: whether each has failed
-        self._permit = Permit()
+        self.permit = Permit()
         self._since = -math.inf  # when it opened or the probe began
 
     def ask(self, now: float) -> Permit | Refusal:
@@ -56,11 +56,11 @@ class Circuit:
             if self.state == "open":
                 self._enter("half-open")
             self._since = now
-        return self._permit
+        return self.permit
 
     def settle(self, permit: Permit, outcome: Outcome, now: float) -> State | None:
         """Counts a call's result; returns the state that it has brought about, or None when it changes none."""
-        if permit is not self._permit:
+        if permit is not self.permit:
             return None
         if self.state == "half-open":
             return self._settle_probe(outcome, now)
@@ -74,7 +74,7 @@ class Circuit:
 
     def succeed(self, permit: Permit, calls: int) -> None:
         """Counts calls that have all succeeded while it was closed, as `settle` would one by one."""
-        if permit is self._permit:
+        if permit is self.permit:
             self._results.extend((False,) if calls == 1 else [False] * min(calls, self._results.maxlen or 0))
 
     def seconds_left(self, now: float) -> float:
@@ -105,7 +105,7 @@ class Circuit:
 
     def _enter(self, state: State) -> State:
         self.state = state
-        self._permit = Permit()
+        self.permit = Permit()
         return state
 
     def __repr__(self) -> str:

@@ -38,6 +38,12 @@ class Gate:
             return 0.0
         return self._circuit.seconds_left(self._context.clock.time())
 
+    @property
+    def permit(self) -> Permit | None:
+        """What `leave` asks for, when all may be handled at once; None sends to `enter`."""
+        circuit = self._circuit
+        return None if circuit is None or circuit.state != "closed" else circuit.permit
+
     async def enter(self, wanted: int) -> tuple[Permit | None, int]:
         """Waits until some of the wanted may be handled; returns how many, and what `leave` asks for. None may, when
         the gate is shut and the handler pauses."""

@@ -87,18 +87,18 @@ class Lane:
         return left
 
     async def _run(self) -> None:
-        queue, loop = self.queue, asyncio.get_running_loop()
+        queue, loop, work = self.queue, asyncio.get_running_loop(), self._work
+        size, clock = self._taking.size, self._taking.clock
         while True:
             while not queue:
                 self._rest = loop.create_future()
                 await self._rest
-            size, clock = self._taking.size, self._taking.clock
             if clock is not None and len(queue) < size:
                 self.is_lingering = True
                 await clock.sleep(self._taking.window)
                 self.is_lingering = False
-            many = min(size, len(queue))
-            await self._work((queue.popleft(),) if many == 1 else [queue.popleft() for _ in range(many)])
+            many = len(queue)
+            await work((queue.popleft(),) if many == 1 else [queue.popleft() for _ in range(min(size, many))])
 
 
 class Intake:

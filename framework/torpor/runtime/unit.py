@@ -49,26 +49,28 @@ class Units:
     async def run(self, batch: Sequence[Delivery]) -> int:
         """Returns once the effects of the deliveries, or their parked copies, are durable: of all, or of the first few
         when the gate is shut meanwhile. Tells of how many."""
-        done = 0
+        done, gate = 0, self.gate
         while done < len(batch):
-            permit, many = await self.gate.enter(len(batch) - done)
+            many = len(batch) - done
+            permit = gate.permit
+            if permit is None:
+                permit, many = await gate.enter(many)
             if not many:
                 break
             part = batch[done : done + many]
             self._metrics.in_flight += many
             try:
-                for piece in _apart(part):
+                for piece in (part,) if many == 1 else _apart(part):
                     await self._run(piece)
             finally:
                 self._metrics.in_flight -= many
-            self.gate.leave(permit, part)
+            gate.leave(permit, part)
             done += many
         return done
 
     async def _run(self, batch: Sequence[Delivery]) -> None:
         lost = 0
-        is_alone = self._is_light and len(batch) == 1 and batch[0].parked is None
-        run_once = self._run_alone if is_alone else self._run_once
+        run_once = self._run_light if self._is_light else self._run_once
         while True:
             try:
                 await run_once(batch)
@@ -125,14 +127,14 @@ class Units:
         self._careful = max(0, self._careful - 1)
         self._end(effects, started)
 
-    async def _run_alone(self, batch: Sequence[Delivery]) -> None:
-        """As `_run_once`, for one delivery, a handler that asks for its event alone, and no database: there is nothing
-        to ask of it, and most leave nothing behind."""
+    async def _run_light(self, batch: Sequence[Delivery]) -> None:
+        """As `_run_once`, for a handler that asks for its event alone, and no database: there is nothing to ask of it,
+        and most leave nothing behind."""
         started = self._context.clock.time()
         effects = Effects()
+        effects.fresh = {delivery.message.id for delivery in batch}
         async with self._store.unit() as unit:
-            if not await self._attempts.straight(unit, batch, effects):
-                self._attempts.park(batch[0], batch[0].fault or "", effects)
+            await self._attempt(unit, batch, effects, is_careful=True)
             if not effects.is_nothing:
                 await unit.append(effects.published, effects.parked, effects.timers)
                 await unit.commit()
@@ -157,6 +159,8 @@ class Units:
         """Has those of a batch handled whose turn it is."""
         if self._attempts.is_straight and len(effects.fresh) == len(batch) and not effects.blocked:
             batch = batch[await self._attempts.straight(unit, batch, effects) :]
+        if not batch:
+            return
         ready: Ready = {}
         attempt = self._attempts.again if is_careful else self._attempts.once
         for delivery in batch:
