@@ -1,7 +1,8 @@
 """Cold starts: from exec to the first event handled and committed, beside peers, in interleaved rounds.
 
 Each side is started in an environment of its own, as it would be deployed: functions-framework installs a hook that
-runs at every start of its interpreter.
+runs at every start of its interpreter. What our services import is packed by `torpor compile`, as when an image is
+built; they are started without that too.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -17,9 +19,10 @@ from benchmarks.report import Bar, Report, table
 from benchmarks.scale import FULL
 from benchmarks.servers import Unavailable
 from torpor.cli.coldstart import ColdService, Request, free_port, get, medians, start
+from torpor.cli.packed import place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from benchmarks.scale import Scale
     from torpor.cli.coldstart import Sample
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 ROUNDS = 24
 MODULES = 310
 MEGABYTES = 42
+COMPILED = "orders", "structs"  # by `torpor compile`
+LOOSE = "loose_orders", "loose_structs"
 ROOT = Path(__file__).parents[1]
 OURS = ROOT / ".tools" / "service"  # Torpor with all its extras, without what its tests and benchmarks need
 PEER = ROOT / ".tools" / "functions"
@@ -139,12 +144,13 @@ def run(scale: Scale = FULL) -> Report:
     environments()
     with tempfile.TemporaryDirectory() as folder:
         starts = starters(Path(folder))
-        for once in starts.values():
-            once()  # writes the bytecode, warms the file cache
         samples: dict[str, list[Sample]] = {name: [] for name in starts}
-        for _ in range(scale.of(ROUNDS, 1)):
-            for name, once in starts.items():
-                samples[name].append(once())
+        with compiled(Path(folder)):
+            for once in starts.values():
+                once()  # writes the bytecode, warms the file cache
+            for _ in range(scale.of(ROUNDS, 1)):
+                for name, once in starts.items():
+                    samples[name].append(once())
         modules = len(cold(Path(folder), "orders", "counted").imports())
     found = {name: medians(taken) for name, taken in samples.items()}
     return Report(text(found), bars(samples, modules))
@@ -175,15 +181,30 @@ def cold(folder: Path, module: str, database: str) -> ColdService:
     return service
 
 
+@contextmanager
+def compiled(folder: Path) -> Iterator[None]:
+    """Has what the compiled services import packed, as when an image is built, while it lasts."""
+    settings = {"TORPOR_DELIVERY": "push", "TORPOR_BROKER_URL": "memory://", "TORPOR_DATABASE_URL": "sqlite:///a.db"}
+    words = [f"{module}:orders" for module in COMPILED]
+    try:
+        for word in words:
+            command = [python(), "-m", "torpor.cli", "compile", word, "--app-dir", str(folder)]
+            subprocess.run(command, env={**os.environ, **settings}, check=True, capture_output=True)
+        yield
+    finally:
+        for word in words:
+            Path(place_of([word])).unlink(missing_ok=True)
+
+
 def starters(folder: Path) -> Mapping[str, Callable[[], Sample]]:
     """How each is started once."""
     programs = {
-        "orders": PYDANTIC, "structs": STRUCT, "web": ROUTES, "main": FUNCTION,
-        "plain": FASTAPI, "bare": BARE, "everything": EVERYTHING,
+        "orders": PYDANTIC, "structs": STRUCT, "loose_orders": PYDANTIC, "loose_structs": STRUCT,
+        "web": ROUTES, "main": FUNCTION, "plain": FASTAPI, "bare": BARE, "everything": EVERYTHING,
     }  # fmt: skip
     for name, program in programs.items():
         (folder / f"{name}.py").write_text(program)
-    ours, structs = cold(folder, "orders", "pydantic"), cold(folder, "structs", "msgspec")
+    ours, structs, loose, loose_structs = (cold(folder, name, name) for name in (*COMPILED, *LOOSE))
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("TORPOR_", "PYTHON"))}
     environ["DATABASE"] = str(folder / "everything.db")
 
@@ -213,6 +234,8 @@ def starters(folder: Path) -> Mapping[str, Callable[[], Sample]]:
         "functions-framework hello": function,
         "push service, msgspec event": lambda: structs.start("/-/live"),
         "bare asyncio server": peer("bare", get("/")),
+        "push service, pydantic event, not compiled": lambda: loose.start("/-/live"),
+        "push service, msgspec event, not compiled": lambda: loose_structs.start("/-/live"),
         "our FastAPI service": routes,
         "uvicorn and FastAPI": peer("plain", get("/")),
         "all imported": peer("everything", post),

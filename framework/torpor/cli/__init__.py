@@ -14,6 +14,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] in (["run"], ["keeper"]):
         return _serve(arguments[0], arguments[1:])
+    if arguments[:1] == ["compile"]:
+        known = frozenset(sys.modules)
+        from torpor.cli.packing import pack
+
+        return pack(arguments[1:], known)
     if arguments[:1] == ["serve-dev"]:
         from torpor.cli.worker import work
 
@@ -31,6 +36,9 @@ def _serve(command: str, argv: Sequence[str]) -> int:
 
     gc.disable()  # loading makes much that stays and little garbage
     door = open_door(argv, os.environ)
+    from torpor.cli.packed import install
+
+    install(argv)
     from torpor.cli.production import keep, run
 
     return run(argv, door) if command == "run" else keep(argv, door)

@@ -96,6 +96,16 @@ def run(
     raise typer.Exit(serve(words or []))
 
 
+@app.command("compile", context_settings={"ignore_unknown_options": True}, add_help_option=False)
+def pack(
+    words: Annotated[list[str] | None, typer.Argument(metavar="MODULE:SERVICE...")] = None,
+) -> None:
+    """Pack what services import into one file, for sooner starts: when an image is built."""
+    from torpor.cli import packing
+
+    raise typer.Exit(packing.pack(words or [], frozenset()))
+
+
 @app.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 def keeper(
     words: Annotated[list[str] | None, typer.Argument(metavar="MODULE:SERVICE...")] = None,

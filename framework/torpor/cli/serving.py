@@ -78,7 +78,7 @@ class _Serving:
         if is_migrating:
             await self.deployment.migrate()
         early = self._early()
-        server = self._server()
+        server = server_of(self.deployment, self.settings, self.listener)
         await server.start(early)
         try:
             await self.deployment.start()
@@ -95,20 +95,6 @@ class _Serving:
         listener, early = self.door.leave()
         self.listener = socket.socket(fileno=listener)
         return [socket.socket(fileno=number) for number in early]
-
-    def _server(self) -> HttpServer | LeanServer:
-        """FastAPI's server for those who have routes; the others need far less."""
-        settings, listener = self.settings, self.listener
-        address = settings.http_host, settings.http_port
-        if has_routes(self.deployment):
-            from torpor.adapters.http.server import HttpServer
-
-            return HttpServer(self.deployment.app, *address, listener=listener, sockets=self.deployment.sockets)
-        from torpor.adapters.http.lean import LeanServer
-        from torpor.assembly import answerers_of
-
-        answer, take = answerers_of(self.deployment)
-        return LeanServer(answer, *address, body_limit=settings.body_limit, listener=listener, take=take)
 
     async def _until_stopped(self, server: HttpServer | LeanServer) -> None:
         watching = asyncio.create_task(self._watch(server))
@@ -146,6 +132,22 @@ class _Serving:
         if self.stopping.is_set():
             os._exit(128 + number)
         self.stopping.set()
+
+
+def server_of(
+    deployment: Deployment, settings: Settings, listener: socket.socket | None = None
+) -> HttpServer | LeanServer:
+    """FastAPI's server for those who have routes; the others need far less. It is not started."""
+    address = settings.http_host, settings.http_port
+    if has_routes(deployment):
+        from torpor.adapters.http.server import HttpServer
+
+        return HttpServer(deployment.app, *address, listener=listener, sockets=deployment.sockets)
+    from torpor.adapters.http.lean import LeanServer
+    from torpor.assembly import answerers_of
+
+    answer, take = answerers_of(deployment)
+    return LeanServer(answer, *address, body_limit=settings.body_limit, listener=listener, take=take)
 
 
 def has_routes(deployment: Deployment) -> bool:
