@@ -101,7 +101,7 @@ class Host:
             clock=clock,
             metrics=self.metrics,
             health=self.health,
-            envelope=Envelope(plan.name, new_id=_new_id, clock=clock),
+            envelope=Envelope(plan.name, clock=clock),
             committed=self.committed,
         )
         self._exchange = exchange
@@ -308,9 +308,12 @@ class Host:
     async def _begin_groups(self) -> None:
         """Has those listen that run together with us, before we publish: a group is given what comes after its
         beginning, and what is told in the first second must not pass it by."""
-        for group in self.groups:
+
+        async def begin(group: Subscription) -> None:
             with suppress(BrokerUnavailable, ConfigurationError):  # its own consumer tells why
                 await self.broker.declare((), [group])
+
+        await asyncio.gather(*map(begin, self.groups))
 
     def _feed_all(self) -> None:
         """Makes what brings each handler what it is for."""
@@ -391,9 +394,3 @@ class Host:
             self.log.info("%s works again", part)
         else:
             self.log.warning("%s does not work: %s", part, reason)
-
-
-def _new_id() -> str:
-    from torpor.runtime.ids import new_id  # late: who publishes nothing needs none
-
-    return new_id()

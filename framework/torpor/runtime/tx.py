@@ -33,9 +33,9 @@ class Envelope:
 
     __slots__ = ("_second", "_text", "clock", "new_id", "service")
 
-    def __init__(self, service: str, *, new_id: Callable[[], str], clock: Clock) -> None:
+    def __init__(self, service: str, *, clock: Clock, new_id: Callable[[], str] | None = None) -> None:
         self.service = service
-        self.new_id = new_id
+        self.new_id = new_id or self._first_id
         self.clock = clock
         self._second = -1.0
         self._text = ""
@@ -52,6 +52,13 @@ class Envelope:
         if caller is not None:
             attributes |= caller.attributes()
         return attributes
+
+    def _first_id(self) -> str:
+        """An id, by what is imported once one is needed: who publishes nothing needs none."""
+        from torpor.runtime.ids import new_id
+
+        self.new_id = new_id
+        return new_id()
 
     def _now(self) -> str:
         """The time as RFC 3339 writes it. The text of a second is kept: it is most of what this costs."""

@@ -55,10 +55,10 @@ class Wire:
 
     async def send(self, frames: Sequence[bytes]) -> None:
         """Sends frames in one write. Raises nats-py's errors: nothing is kept for a connection that is lost."""
-        from nats.errors import ConnectionClosedError
-
         client = self._client
         if not client.is_connected or client.is_draining_pubs:
+            from nats.errors import ConnectionClosedError
+
             raise ConnectionClosedError
         if frames:
             data = b"".join(frames)
