@@ -15,10 +15,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] in (["run"], ["keeper"]):
         return _serve(arguments[0], arguments[1:])
     if arguments[:1] == ["compile"]:
-        known = frozenset(sys.modules)
         from torpor.cli.packing import pack
 
-        return pack(arguments[1:], known)
+        return pack(arguments[1:])
     if arguments[:1] == ["serve-dev"]:
         from torpor.cli.worker import work
 

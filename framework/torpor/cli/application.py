@@ -103,7 +103,7 @@ def pack(
     """Pack what services import into one file, for sooner starts: when an image is built."""
     from torpor.cli import packing
 
-    raise typer.Exit(packing.pack(words or [], frozenset()))
+    raise typer.Exit(packing.pack(words or []))
 
 
 @app.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 _LATE = ("torpor.runtime.postponed", "torpor.runtime.late")  # which only the first message asks for
 
 
-def pack(argv: Sequence[str], known: frozenset[str]) -> int:
-    """Packs what is imported for services and was not known before; returns the process's exit code."""
+def pack(argv: Sequence[str]) -> int:
+    """Packs what is imported for services; returns the process's exit code."""
     from torpor.cli.production import compile_parser, options_of
 
     roots = sys.path[1:]  # the first is the folder of the command, or the working directory
     try:
         options = options_of(argv) or compile_parser().parse_args(argv)
         _load(options)
-        packed = _packed(sys.modules.keys() - known, own=sys.path[: len(sys.path) - len(roots)])
+        packed = _packed(sys.modules, roots)
         place = _written(options.services, roots, packed)
     except TorporError as error:
         from torpor.cli.failures import USAGE, tell
@@ -57,8 +57,8 @@ def _load(options: Options | argparse.Namespace) -> None:
         import_module(name)
 
 
-def _packed(names: Iterable[str], *, own: Collection[str]) -> Pack:
-    """The modules that were found as files, but those of the services, which change."""
+def _packed(names: Iterable[str], roots: Collection[str]) -> Pack:
+    """The modules that were found as files where Python looks last. Those of the services stand before, and change."""
     from importlib.machinery import SourceFileLoader
 
     found: Pack = {}
@@ -66,11 +66,11 @@ def _packed(names: Iterable[str], *, own: Collection[str]) -> Pack:
         spec: Any = getattr(sys.modules.get(name), "__spec__", None)
         if spec is None or spec.name != name or not isinstance(spec.loader, SourceFileLoader):
             continue
-        if any(spec.origin.startswith(f"{folder}{os.sep}") for folder in own if folder):
-            continue
         is_package = spec.submodule_search_locations is not None
-        code = marshal.dumps(spec.loader.get_code(name))
-        found[name] = (spec.origin, *stamp_of(spec.origin), is_package), code
+        depth = name.count(".") + is_package
+        if str(Path(spec.origin).parents[depth]) in roots:
+            code = marshal.dumps(spec.loader.get_code(name))
+            found[name] = (spec.origin, *stamp_of(spec.origin), is_package), code
     return found
 
 

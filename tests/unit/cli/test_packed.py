@@ -25,7 +25,10 @@ import asyncio
 import inspect
 from pathlib import Path
 
+import pydantic
 from torpor import Event, Service, Tx
+from torpor.adapters.http import lean
+from torpor.runtime import host
 
 class Noted(Event, topic="noted", key="id"):
     id: str
@@ -36,7 +39,8 @@ notes = Service("notes", migrations={"0001_seen.sql": "CREATE TABLE seen (id TEX
 async def note(event: Noted, tx: Tx) -> None:
     await tx.execute("INSERT INTO seen VALUES ($1)", event.id)
 
-told = f"{type(asyncio.__spec__.loader).__name__} {inspect.getsource(asyncio.run)[:7]} {asyncio.__cached__[-4:]}"
+loaders = {type(module.__spec__.loader).__name__ for module in (asyncio, pydantic, asyncio.events, host, lean)}
+told = f"{' '.join(loaders)} {inspect.getsource(asyncio.run)[:7]} {asyncio.__cached__[-4:]}"
 Path(__file__).with_name("told").write_text(told)
 """
 SETTINGS = {"TORPOR_DELIVERY": "push", "TORPOR_BROKER_URL": "memory://", "TORPOR_DATABASE_URL": "memory://"}
@@ -108,9 +112,7 @@ def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def finder(probe: Path, tmp_path: Path) -> Iterator[PackedFinder]:
     """A finder on a pack that has the probe alone."""
-    data = _bytes_of(
-        [str(probe)], _packed(["packed_probe", "os", "absent", "builtins"], own=[str(Path(os.__file__).parent)])
-    )
+    data = _bytes_of([str(probe)], _packed(["packed_probe", "os", "absent", "builtins"], [str(probe)]))
     place = tmp_path / "a.pack"
     place.write_bytes(data)
     _, roots, index = marshal.loads(data[int.from_bytes(data[-16:-8], "little") : -16])
