@@ -66,8 +66,6 @@ class Receiver:
     def __init__(self, binding: SubscriberBinding, units: Units, *, context: Context, is_stateless: bool) -> None:
         self.binding = binding
         self.gate = units.gate
-        self._name = binding.handled.name
-        self._reasons = context.health.reasons
         spawn = partial(context.health.watch, binding.handled.name)
         taking = taking_of(binding.policies, context.clock)
         self.intake = Intake(units.run, spawn=spawn, settled=self._settled, taking=taking)
@@ -148,9 +146,9 @@ class Receiver:
 
     def _has_room(self) -> bool:
         """Whether what comes now would be handled soon."""
-        if not self._is_taking or self.intake.under_way >= WINDOW or self._reasons.get(self._name) is not None:
-            return False
-        return self.gate.permit is not None or not self.gate.pauses
+        is_in_trouble = self._context.health.reasons.get(self.binding.handled.name) is not None
+        is_full = self.intake.under_way >= WINDOW
+        return self._is_taking and not (is_in_trouble or is_full or self.gate.pauses)
 
     async def _settled(self, batch: Sequence[Delivery]) -> None:
         for delivery in batch:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
@@ -35,12 +33,11 @@ def test_no_more_come_in_than_the_limit_says(rate: int, per: float, burst: int, 
 def test_a_burst_is_let_in_whole_and_then_one_at_a_time(rate: int, per: float, burst: int) -> None:
     """A full bucket gives its burst at once; who then waits as long as he is told is let in again."""
     buckets = Buckets(Limit(rate, per=per, burst=burst))
-    now = 1e9
-    rounded = burst * math.ulp(now)  # seconds, of a clock that tells the time of day
+    now = 1e6  # near 1e9 a float rounds a hundredth of the quickest token away
     left = [buckets.take("a", now) for _ in range(burst)]
-    assert left == pytest.approx([*range(burst - 1, -1, -1)], abs=0.01 + rounded * rate / per)
+    assert left == pytest.approx([*range(burst - 1, -1, -1)], abs=0.01)
     wait = -buckets.take("a", now)
-    assert 0 < wait <= per / rate * 1.01 + rounded
+    assert 0 < wait <= per / rate * 1.01
     assert buckets.take("a", now + wait) >= 0
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torpor.kernel.cloudevents.envelope import MOST_CHARACTERS, SPECVERSION, STRUCTURED
-from torpor.kernel.message import Message
+from torpor.kernel.cloudevents.envelope import STRUCTURED, assemble
+from torpor.kernel.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torpor.kernel.message import Message
 
 SOURCE_KEY = "key"  # the attribute in which Knative's KafkaSource hands on a record's key
 _CONTENT_TYPE = "datacontenttype"
@@ -43,16 +45,15 @@ def event_of(fields: Sequence[tuple[bytes, bytes]], body: bytes, topic: str) -> 
         elif attribute is None and _may_tell(name):
             return None
     text = "".join(envelope.values())
-    if "%" in text or '"' in text or len(text) > MOST_CHARACTERS:
+    if "%" in text or '"' in text or envelope.get(_CONTENT_TYPE, "")[: len(STRUCTURED)].lower() == STRUCTURED:
         return None
-    if _CONTENT_TYPE in envelope and envelope[_CONTENT_TYPE][: len(STRUCTURED)].lower() == STRUCTURED:
+    try:
+        message = assemble(envelope, body, topic)
+    except DecodeError:
         return None
-    take = envelope.pop
-    id, type, version, key = take("id", ""), take("type", ""), take("specversion", ""), take("partitionkey", None)
-    if version != SPECVERSION or not (id and type and envelope.get("source")):
-        return None
-    key = envelope.get(SOURCE_KEY) if key is None else key
-    return Message(topic, body, id=id, type=type, key=key, attributes=envelope)
+    if message.key is None:
+        message.key = message.attributes.get(SOURCE_KEY)
+    return message
 
 
 def _may_tell(name: bytes) -> bool:
