@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from torpor.contract.codec import decode, decoder_of
+from torpor.contract.codec import decoder_of
 from torpor.kernel.errors import BrokerUnavailable, ConfigurationError, DecodeError, StoreUnavailable
 from torpor.kernel.message import ParkedMessage, shown
 from torpor.kernel.outcome import Failed, Park
@@ -154,10 +154,10 @@ class Attempts:
 
     def read(self, delivery: Delivery, effects: Effects, ready: Ready) -> None:
         """Adds a delivery's event to those of a batch; parks one that cannot be read."""
-        if self._work.contract is None:
+        if self._read is None:
             return
         try:
-            event = decode(self._work.contract, delivery.message)
+            event = self._read(delivery.message)
         except DecodeError as error:
             self.park(delivery, str(error), effects)
         else:
@@ -257,9 +257,7 @@ class Attempts:
         """Adds to the unit what a handler has returned and published."""
         if isinstance(result, Park):
             raise ParkAsked(result.reason)
-        for event in flattened(result):
-            tx.publish(event)
-        await tx.flush()
+        await tx.flush(flattened(result))
         effects.published += tx.published
         effects.fleeting += tx.fleeting
         effects.timers += tx.timers

@@ -1,38 +1,53 @@
-"""New ids, from the time and the system's randomness."""
+"""New ids: UUIDs of version 7, from the time and the system's randomness. They keep an index's tail hot."""
 
 from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
 
-from torpor.kernel.ids import uuid7
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _COUNTED = 12  # bits that count the ids of one millisecond
-_RANDOM = 62
-_AT_ONCE = 256  # bytes
+_VERSION = 7 << _COUNTED
+_VARIANT = 2 << 14
+_RANDOM = 8  # bytes of each id
+_AT_ONCE = 32  # ids
 
 
 class Ids:
     """Makes ids that sort in the order in which this process made them."""
 
-    __slots__ = ("_last", "_left")
+    __slots__ = ("_last", "_millisecond", "_now", "_rest", "_start")
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], int] = time.time_ns) -> None:
+        self._now = now
         self._last = 0  # the time in milliseconds and the count within it, as one number
-        self._left = b""  # of the system's randomness: to ask for it costs as much as the rest of an id
+        self._millisecond = -1
+        self._start = ""  # of the ids of that millisecond
+        self._rest: list[str] = []  # the random ends of the next ids: to make one by itself costs as much as the rest
 
     def new(self) -> str:
         """The next id. When a millisecond's count is used up it goes on in the next one."""
-        self._last = max(self._last + 1, (time.time_ns() // 1_000_000) << _COUNTED)
-        milliseconds, count = self._last >> _COUNTED, self._last & ((1 << _COUNTED) - 1)
-        if not self._left:
-            self._left = os.urandom(_AT_ONCE)
-        entropy, self._left = self._left[:8], self._left[8:]
-        return uuid7(milliseconds, count << _RANDOM | int.from_bytes(entropy) >> (64 - _RANDOM))
+        last = self._last = max(self._last + 1, self._now() // 1_000_000 << _COUNTED)
+        millisecond = last >> _COUNTED
+        if millisecond != self._millisecond:
+            self._millisecond = millisecond
+            self._start = f"{millisecond >> 16 & 0xFFFF_FFFF:08x}-{millisecond & 0xFFFF:04x}"
+        if not self._rest:
+            self._rest = _ends(os.urandom(_RANDOM * _AT_ONCE))
+        return f"{self._start}-{_VERSION | last & 0xFFF:04x}-{self._rest.pop()}"
 
     def forget(self) -> None:
         """Uses none of the randomness that is left: the process has been forked, and its parent will."""
-        self._left = b""
+        self._rest = []
+
+
+def _ends(random: bytes) -> list[str]:
+    """The ends of ids: the variant, and 62 random bits."""
+    parts = [random[at : at + _RANDOM] for at in range(0, len(random), _RANDOM)]
+    return [f"{_VARIANT | int.from_bytes(part[:2]) & 0x3FFF:04x}-{part[2:].hex()}" for part in parts]
 
 
 _ids = Ids()

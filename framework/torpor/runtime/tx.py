@@ -175,16 +175,8 @@ class Tx:
         With `after` (seconds, or a timedelta) or `at` (a datetime with its zone) it waits in the database until then.
         `timer` names the wait: a later one of that name takes its place, and `cancel` ends it.
         """
-        if type(event) not in self._handled.publishes:
-            name, where = type(event).__name__, f"{self._handled.name!r} ({self._handled.location})"
-            raise UndeclaredEvent(
-                f"Handler {where} published {name}, which its declaration does not name. "
-                f"Add it to the return annotation, or give the decorator publishes=[{name}]."
-            )
-        _ = self._open
         envelope = self._envelope
-        attributes = envelope.attributes(self.message, self._caller)
-        message = encode(event, id=envelope.new_id(), key=key, attributes=attributes)
+        message = self._made(event, key, envelope.attributes(self.message, self._caller))
         due_at = _due(after, at, envelope.clock)
         if not getattr(event, "__torpor_durable__", True):
             if due_at is not None or timer is not None:
@@ -225,9 +217,14 @@ class Tx:
 
         return StepKey(self._handled.name, self._request if self.message is None else self.message.id)
 
-    async def flush(self) -> None:
-        """Sends what was handed over and not yet sent: the session's changes, and the deferred statements unless the
-        unit gathers those of several handlers."""
+    async def flush(self, returned: Iterable[Contract] = ()) -> None:
+        """Publishes what the handler has returned, at one time, and sends what was handed over and not yet sent: the
+        session's changes, and the deferred statements unless the unit gathers those of several handlers."""
+        if returned:
+            attributes = self._envelope.attributes(self.message, self._caller)
+            for event in returned:
+                message = self._made(event, None, attributes)
+                (self.published if event.__torpor_durable__ else self.fleeting).append(message)
         if self._session is not None or not self._is_shared:
             await self._flush_deferred()
         if self._session is not None:
@@ -238,6 +235,17 @@ class Tx:
         self._unit = None
         if self._session is not None:
             await self._session.close()
+
+    def _made(self, event: object, key: str | None, attributes: Mapping[str, str]) -> Message:
+        """The message of an event that is published. Raises UndeclaredEvent."""
+        if type(event) not in self._handled.publishes:
+            name, where = type(event).__name__, f"{self._handled.name!r} ({self._handled.location})"
+            raise UndeclaredEvent(
+                f"Handler {where} published {name}, which its declaration does not name. "
+                f"Add it to the return annotation, or give the decorator publishes=[{name}]."
+            )
+        _ = self._open
+        return encode(event, id=self._envelope.new_id(), key=key, attributes=attributes)
 
     @property
     def _open(self) -> Unit:

@@ -1,41 +1,16 @@
-"""Ids, keys, retries and errors: the pure rules."""
-
-from uuid import UUID
+"""Keys, retries and errors: the pure rules."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from torpor.kernel.errors import ConfigurationError, did_you_mean
-from torpor.kernel.ids import uuid7
 from torpor.kernel.keys import slot_of
 from torpor.kernel.message import Message
 from torpor.kernel.order import Order
 from torpor.kernel.retry import Retry, wait_before
-from torpor.runtime.ids import new_id
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))  # lone surrogates too
-
-
-@given(st.integers(0, 2**48 - 1), st.integers(0, 2**74 - 1))
-def test_uuid7_is_one(milliseconds: int, entropy: int) -> None:
-    """An id is a UUID of version 7 and the RFC's variant, and begins with its time."""
-    value = UUID(uuid7(milliseconds, entropy))
-    assert (value.version, value.variant) == (7, "specified in RFC 4122")
-    assert value.int >> 80 == milliseconds
-
-
-@given(st.integers(0, 2**48 - 2), st.integers(0, 2**74 - 1), st.integers(0, 2**74 - 1))
-def test_uuid7_sorts_by_time(milliseconds: int, one: int, other: int) -> None:
-    """A later millisecond sorts later, whatever the randomness."""
-    assert uuid7(milliseconds, one) < uuid7(milliseconds + 1, other)
-
-
-def test_new_ids_sort_in_the_order_of_their_making() -> None:
-    """Ids that one process makes within a millisecond still sort by when they were made."""
-    ids = [new_id() for _ in range(20_000)]
-    assert ids == sorted(ids)
-    assert len(set(ids)) == len(ids)
 
 
 @given(ANY_TEXT, ANY_TEXT, ANY_TEXT, st.integers(1, 64))

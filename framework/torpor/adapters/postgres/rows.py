@@ -7,7 +7,7 @@ from json.encoder import encode_basestring_ascii as _quoted
 from typing import TYPE_CHECKING, Any
 
 from torpor.adapters.postgres.text import ESCAPE, array, indexed, joined, literal, read, stored
-from torpor.kernel.keys import slot_of
+from torpor.kernel.keys import slot_of, slots_of
 from torpor.kernel.message import Message, ParkedMessage, Timer
 from torpor.ports.outbox import LogEntry
 
@@ -19,17 +19,27 @@ Columns = list[list[Any]]
 _decode = json.JSONDecoder().raw_decode  # of what we have written, with no space around it
 
 
-def outbox_columns(messages: Iterable[Message], shards: int) -> list[Any]:
+def outbox_columns(messages: Sequence[Message], shards: int) -> list[Any]:
     """The parameters of `append`."""
-    slots, *texts, payloads = zip(*[_outbox_row(message, shards) for message in messages], strict=True)
-    return [slots, *map(joined, texts), payloads]
+    slots = slots_of([message.id if message.key is None else message.key for message in messages], shards)
+    return [
+        slots,
+        joined([message.key for message in messages]),
+        joined([message.topic for message in messages]),
+        joined([message.type for message in messages]),
+        joined([message.id for message in messages]),
+        joined(_headers_of_all(messages)),
+        [message.data for message in messages],
+    ]
 
 
 def outbox_literals(messages: Sequence[Message], shards: int) -> list[str]:
     """The same as literals; of one message, those of `append_one`."""
     if len(messages) == 1:
-        slot, *row, payload = _outbox_row(messages[0], shards)
-        return [str(slot), *["NULL" if text is None else literal(text) for text in row], literal(f"\\x{payload.hex()}")]
+        (message,) = messages
+        *row, payload = _message_row(message)
+        texts = ["NULL" if text is None else literal(text) for text in row]
+        return [str(slot_of(message, shards)), *texts, literal(f"\\x{payload.hex()}")]
     slots, *texts, payloads = outbox_columns(messages, shards)
     hexed = array([f"\\x{payload.hex()}" for payload in payloads])
     return [array(map(str, slots)), *map(literal, texts), hexed]
@@ -86,10 +96,6 @@ def timer(row: Iterable[Any]) -> Timer:
     return Timer(read(name), due_at, _message(*message))
 
 
-def _outbox_row(message: Message, shards: int) -> tuple[Any, ...]:
-    return slot_of(message, shards), *_message_row(message)
-
-
 def _columns(rows: list[tuple[Any, ...]]) -> Columns:
     return [list(column) for column in zip(*rows, strict=True)]
 
@@ -103,6 +109,19 @@ def _message_row(message: Message) -> tuple[str | None, str, str, str, str, byte
         headers_of(message.attributes),
         message.data,
     )
+
+
+def _headers_of_all(messages: Iterable[Message]) -> list[str]:
+    """The attributes of each as JSON. Those that were published together share theirs, which are then written once."""
+    shared: Mapping[str, str] | None = None
+    written = ""
+    all_written = []
+    for message in messages:
+        if message.attributes is not shared:
+            shared = message.attributes
+            written = headers_of(shared)
+        all_written.append(written)
+    return all_written
 
 
 def headers_of(attributes: Mapping[str, str]) -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from functools import cache
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 ESCAPE = "\x1a"
 # What no stored text holds: an escape is followed by four digits, or by the name of a digest.
@@ -42,9 +42,11 @@ def indexed(text: str) -> str:
     return f"{ESCAPE}sha256:{sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
-def joined(texts: Iterable[str | None]) -> str:
-    """Stored texts as one, which `string_to_array` takes apart."""
-    return _SEPARATOR.join([_NONE if text is None else text for text in texts])
+def joined(texts: Sequence[str | None]) -> str:
+    """Texts as one, each as it is stored, which `string_to_array` takes apart."""
+    if None in texts or not "".join(cast("Sequence[str]", texts)).isprintable():
+        texts = [_NONE if text is None else stored(text) for text in texts]
+    return _SEPARATOR.join(cast("Sequence[str]", texts))
 
 
 def array(texts: Iterable[str]) -> str:

@@ -224,6 +224,29 @@ class OutboxConformance(StoreSuite):
         entries = await store.outbox.pending(10)
         assert [entry.message for entry in entries] == [sent, message("2")]
 
+    @pytest.mark.parametrize("odd", ["plain", "a\x00b", "\x1a;\x1a0", "é'\\\"\n"])
+    async def test_each_of_many_comes_back_whole(self, store: Store, odd: str) -> None:
+        """What is appended together is read as it was, each with its own key, type and attributes, or with those that
+        it shares with the one before."""
+        needs(store.promises.is_transactional, "is_transactional")
+        shared, other = {"source": "/s", "subject": odd}, {"source": odd}
+        sent = [
+            Message(
+                odd if number % 5 == 4 else "t",
+                b"%d" % number,
+                id=f"{odd}{number}",
+                type=odd if number % 7 == 6 else "y",
+                key=(None, "", odd, f"key-{number}")[number % 4],
+                attributes=(shared, shared, other)[number % 3],
+            )
+            for number in range(40)
+        ]
+
+        await committed(store, *sent)
+
+        found = {entry.message.id: entry.message for entry in await store.outbox.pending(100)}
+        assert found == {message.id: message for message in sent}
+
     async def test_positions_follow_the_order_of_appending(self, store: Store) -> None:
         """Within a shard positions rise, within a unit and from unit to unit, and pending reads in their order."""
         needs(store.promises.is_transactional, "is_transactional")

@@ -83,6 +83,21 @@ def test_an_envelope_is_read_at_once_only_where_it_is_the_same(first: str, found
         assert facts(short) == facts(long)
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["ce-id: ", "ce-source: a", "ce-specversion: 1.0", "ce-type: t"],
+        [" ce-id:", "ce-source: a", "ce-specversion: 1.0", "ce-type: t"],
+        ["ce-id: ", "ce-source: ce-type:", "t ", "ce-specversion: 1.0"],
+        ["ce-id ce-id:", "ce-source: ce-type:", "ce-id: t"],
+        ["ce-id:a b", "ce-source: a"],
+    ],
+)
+def test_a_header_that_lacks_its_name_or_value_shifts_no_other(lines: list[str]) -> None:
+    """No value is taken for that of another header: such a head is read the long way."""
+    assert read_envelope(written("NATS/1.0", lines)) is None
+
+
 @given(id=texts, key=st.one_of(st.none(), texts), type=texts, value=texts)
 def test_no_text_breaks_a_head(id: str, key: str | None, type: str, value: str) -> None:
     """Whatever an id, a key, a type and an attribute hold, a head has a line for each header, and reads as written."""
