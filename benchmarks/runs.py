@@ -1,4 +1,4 @@
-"""The runs of one benchmark: each way gets a database of its own, and a number of messages."""
+"""The runs of one benchmark: each way gets a database of its own while it runs, and a number of messages."""
 
 from __future__ import annotations
 
@@ -41,9 +41,13 @@ class Runs:
         return best
 
     async def _run(self, count: int, way: Way) -> float:
-        dsn = await self._servers.postgres.make_database()
-        async with asyncio.timeout(_LONGEST):
-            return await way(Place(self._servers.nats.url, dsn, count))
+        postgres = self._servers.postgres
+        dsn = await postgres.make_database()
+        try:
+            async with asyncio.timeout(_LONGEST):
+                return await way(Place(self._servers.nats.url, dsn, count))
+        finally:
+            await postgres.drop_database(dsn)
 
 
 def note(line: str) -> None:
