@@ -29,6 +29,7 @@ DELETE FROM outbox WHERE pos IN (SELECT pos FROM outbox ORDER BY pos LIMIT 500 F
 RETURNING pos, id, payload
 """
 _WINDOW = 2000
+_PATIENCE = 0.1  # seconds for a task to end
 
 
 async def effects(place: Place, *, connections: int, group: int, bulk: str = "none", relayed: bool = False) -> float:
@@ -193,8 +194,11 @@ async def relay(place: Place, client: Any) -> None:
 
 async def _ended(tasks: list[asyncio.Task[Any]]) -> None:
     """Ends tasks; raises what one of them has died of."""
+    left = set(tasks)
+    while left:  # a fetch of nats-py may swallow a cancellation
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_PATIENCE)
     for task in tasks:
-        task.cancel()
-    for result in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(result, Exception):
-            raise result
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
