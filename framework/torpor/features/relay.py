@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PARKED_AS = "outbox"  # the binding under which a message that the broker refuses is parked
 _BEHIND = "waits behind its key"
 _BATCH = 500
-_GROWTH = 4  # how much larger a batch is in a backlog of small messages: each batch costs a commit
+_GROWTH = 8  # how much larger a batch is in a backlog of small messages: each batch costs a commit
 _SMALL = 1_000  # bytes of a small message
 _DUE = 1_000
 _ALL = 100_000

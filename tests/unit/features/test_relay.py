@@ -285,7 +285,7 @@ class Counting(MemoryBroker):
         return await super().publish(messages)
 
 
-@pytest.mark.parametrize(("size", "batches"), [(10, [500, 2000, 100]), (2_000, [500, 500, 100])])
+@pytest.mark.parametrize(("size", "batches"), [(10, [500, 4000, 100]), (2_000, [500, 500, 100])])
 async def test_a_backlog_of_small_messages_goes_out_in_larger_batches(size: int, batches: list[int]) -> None:
     """After a full batch of small messages more are taken at a time, which saves commits; of larger ones not."""
     async with TestShop(writer()) as shop:
