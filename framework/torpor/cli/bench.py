@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from torpor.cli.arguments import AppDir  # noqa: TC001  # typer reads it
+from torpor.cli.packed import opened
 from torpor.kernel.errors import ConfigurationError
 
 bench = typer.Typer(help="Measure a service on this machine.", no_args_is_help=True)
@@ -52,9 +54,18 @@ def cold_start(
         print(as_table({word: [turn[word] for turn in turns] for word in cold}))
         for word, service in cold.items():
             modules = service.imports()
-            print(f"\n{word}: {len(modules)} modules above the interpreter's own")
+            told = "read from its pack" if _has_pack(word) else "not packed: see `torpor compile`"
+            print(f"\n{word}: {len(modules)} modules above the interpreter's own, {told}")
             if imports:
                 print(as_tree(modules, _LEAST))
+
+
+def _has_pack(word: str) -> bool:
+    """Whether `torpor run` of the service reads a pack."""
+    found = opened([word])
+    if found is not None:
+        os.close(found[0])
+    return found is not None
 
 
 def _payload(file: Path) -> bytes:

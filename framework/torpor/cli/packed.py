@@ -87,12 +87,19 @@ class PackedFinder:
 
 
 def install(argv: Sequence[str]) -> None:
-    """Has modules found in the pack of the services that are named, if there is one for this interpreter and what is
-    installed now."""
+    """Has modules found in the pack of the services that are named, if there is one that fits."""
+    found = opened(services_in(argv))
+    if found is not None:
+        sys.meta_path.insert(2, PackedFinder(*found))  # behind what is built in and what is frozen
+
+
+def opened(services: Sequence[str]) -> tuple[int, Index, Sequence[str]] | None:
+    """The pack of services, what it holds and where that was found; None unless there is one for this interpreter and
+    what is installed now."""
     try:
-        pack = os.open(place_of(services_in(argv)), os.O_RDONLY)
+        pack = os.open(place_of(services), os.O_RDONLY)
     except OSError:
-        return
+        return None
     try:
         size = os.lseek(pack, 0, os.SEEK_END)
         number, mark = os.pread(pack, 8, size - _END), os.pread(pack, len(MARK), size - len(MARK))
@@ -101,12 +108,11 @@ def install(argv: Sequence[str]) -> None:
             raise ValueError(mark)
         key, roots, index = marshal.loads(os.pread(pack, size - _END - begin, begin))
         if key == key_of(roots) and sys.path[len(sys.path) - len(roots) :] == roots:
-            # Behind what is built in and what is frozen.
-            sys.meta_path.insert(2, PackedFinder(pack, index, roots))
-            return
+            return pack, index, roots
     except (OSError, ValueError, EOFError, TypeError):
         pass  # it is broken
     os.close(pack)
+    return None
 
 
 def services_in(argv: Sequence[str]) -> list[str]:

@@ -56,9 +56,15 @@ def word(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def compiled(word: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TORPOR_")}
-    command = [sys.executable, "-m", "torpor.cli", "compile", word, "--app-dir", str(folder)]
-    return subprocess.run(command, env={**kept, **environ}, capture_output=True, text=True, check=False)
+    return ended("compile", word, folder, **environ)
+
+
+def ended(command: str, word: str, folder: Path, *more: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """What a command has said, in a process of its own that keeps bytecode."""
+    left_out = ("TORPOR_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
+    words = [sys.executable, "-m", "torpor.cli", *command.split(), word, "--app-dir", str(folder), *more]
+    return subprocess.run(words, env={**kept, **environ}, capture_output=True, text=True, check=False)
 
 
 def test_a_start_reads_what_was_packed(word: str, tmp_path: Path) -> None:
@@ -68,11 +74,18 @@ def test_a_start_reads_what_was_packed(word: str, tmp_path: Path) -> None:
     service.migrate()
     service.start()
     assert (tmp_path / "told").read_text() == "SourceFileLoader def run .pyc"
-    ended = compiled(word, tmp_path, **SETTINGS)
-    assert ended.returncode == 0, ended.stderr
-    assert f"packed for {word}" in ended.stdout
+    written = compiled(word, tmp_path, **SETTINGS)
+    assert written.returncode == 0, written.stderr
+    assert f"packed for {word}" in written.stdout
     service.start()
     assert (tmp_path / "told").read_text() == "PackedLoader def run .pyc"
+
+
+def test_who_measures_is_told_of_the_pack(word: str, tmp_path: Path) -> None:
+    """`torpor bench cold-start` says whether what it measures was read from a pack."""
+    assert "not packed" in ended("bench cold-start", word, tmp_path, "--rounds", "1").stdout
+    compiled(word, tmp_path, **SETTINGS)
+    assert "read from its pack" in ended("bench cold-start", word, tmp_path, "--rounds", "1").stdout
 
 
 @pytest.mark.parametrize(
@@ -89,10 +102,10 @@ def test_mistakes_are_told_as_by_run(
     """What `torpor run` would refuse is refused, without a traceback, and nothing is written."""
     (tmp_path / f"{request.node.originalname}.py").write_text(SERVICE)
     named = word or f"{request.node.originalname}:notes"
-    ended = compiled(named, tmp_path, **environ)
-    assert ended.returncode == 2
-    assert told in ended.stderr
-    assert "Traceback" not in ended.stderr
+    refused = compiled(named, tmp_path, **environ)
+    assert refused.returncode == 2
+    assert told in refused.stderr
+    assert "Traceback" not in refused.stderr
     assert not Path(place_of([named])).exists()
 
 
