@@ -291,7 +291,7 @@ class Host:
             await self._until("broker", self.broker.start)
         if self.plan.topics:
             await self._until("broker", lambda: self.broker.declare(self.plan.topics, ()))
-            await self._begin_groups()
+            await self._until("broker", self._begin_groups)
         if self.shelf is not None:
             await self.shelf.warm()
         self._feed_all()
@@ -310,8 +310,11 @@ class Host:
         beginning, and what is told in the first second must not pass it by."""
 
         async def begin(group: Subscription) -> None:
-            with suppress(BrokerUnavailable, ConfigurationError):  # its own consumer tells why
-                await self.broker.declare((), [group])
+            with suppress(ConfigurationError):  # its own consumer tells why
+                try:
+                    await self.broker.declare((), [group])
+                except BrokerUnavailable:
+                    await self.broker.ping()  # who is there refuses this group; else all is tried again
 
         await asyncio.gather(*map(begin, self.groups))
 
