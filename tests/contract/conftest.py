@@ -13,6 +13,8 @@ from torpor.kernel.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.integration.postgres_server import PostgresServer
+
 
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNats]:
@@ -36,3 +38,13 @@ def kafka_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServ
         pytest.skip(str(error))
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server."""
+    from tests.integration.postgres_server import started  # late: it wants asyncpg, which most tests here do not
+
+    server = started()
+    yield server
+    server.remove()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.postgres_server import started
 from torpor.adapters.postgres.options import PostgresOptions
 from torpor.adapters.postgres.shelf import PostgresShelf
 from torpor.adapters.postgres.store import PostgresStore
@@ -15,7 +14,7 @@ from torpor.adapters.system.clock import SystemClock
 from torpor.testing.conformance.shelf import SharingConformance, ShelfConformance, passed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from tests.integration.postgres_server import PostgresServer
     from torpor.ports.shelf import Shelf
@@ -52,18 +51,10 @@ class PostgresShelves:
         await passed(seconds)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A server for all tests."""
-    server = started()
-    yield server
-    server.remove()
-
-
 @pytest.fixture(params=["direct", "pooled"])
-async def shelves(request: pytest.FixtureRequest, server: PostgresServer) -> AsyncIterator[PostgresShelves]:
+async def shelves(request: pytest.FixtureRequest, postgres: PostgresServer) -> AsyncIterator[PostgresShelves]:
     """Shelves in one schema, asked as without a pooler and as behind one."""
-    shelves = PostgresShelves(server.url(), is_pooled=request.param == "pooled")
+    shelves = PostgresShelves(postgres.url(), is_pooled=request.param == "pooled")
     yield shelves
     await shelves.restart()
 

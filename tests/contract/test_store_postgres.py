@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.postgres_server import started
 from torpor.adapters.postgres.options import PostgresOptions
 from torpor.adapters.postgres.store import PostgresStore
 from torpor.adapters.system.clock import SystemClock
@@ -26,8 +25,6 @@ from torpor.testing.conformance.store_tables import LeaseConformance
 from torpor.testing.conformance.store_timers import TimersConformance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tests.integration.postgres_server import PostgresServer
 
 _schemas = count(1)
@@ -42,18 +39,10 @@ class PostgresBackend:
         return PostgresStore(self.url, SystemClock(), PostgresOptions(schema=self.schema))
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A server for all tests."""
-    server = started()
-    yield server
-    server.remove()
-
-
 @pytest.fixture
-def backend(server: PostgresServer) -> PostgresBackend:
+def backend(postgres: PostgresServer) -> PostgresBackend:
     """Stores on one schema."""
-    return PostgresBackend(server.url())
+    return PostgresBackend(postgres.url())
 
 
 class TestInbox(InboxConformance): ...

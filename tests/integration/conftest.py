@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
+    from tests.integration.postgres_server import PostgresServer
+
 
 class HasUrl(Protocol):
     """A server, or what stands before it."""
@@ -94,6 +96,16 @@ def ask() -> Callable[..., Awaitable[dict[str, Any]]]:
         return told
 
     return ask
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for all tests of a module."""
+    from tests.integration.postgres_server import started  # late: it wants asyncpg, which most tests here do not
+
+    server = started()
+    yield server
+    server.remove()
 
 
 @pytest.fixture(scope="session")

@@ -6,29 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.postgres_server import started
 from tests.integration.trouble import Ledger, running, until
 from torpor.adapters.postgres.options import PostgresOptions
 from torpor.adapters.postgres.store import PostgresStore
 from torpor.adapters.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.integration.postgres_server import PostgresServer
     from torpor.adapters.nats.embedded import EmbeddedNats
 
 HOUR = 3600.0
 DAY = 24 * HOUR
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server for all tests."""
-    server = started()
-    yield server
-    server.remove()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -37,7 +27,7 @@ async def ledger(request: pytest.FixtureRequest, nats_server: EmbeddedNats, tmp_
     if request.param == "sqlite":
         ledger = Ledger(nats_server.url, lambda clock: SqliteStore(str(tmp_path / "ledger.db"), clock), tmp_path)
     else:
-        url = request.getfixturevalue("server").url()
+        url = request.getfixturevalue("postgres").url()
         schema = PostgresOptions(schema=f"s{id(tmp_path)}")
         ledger = Ledger(nats_server.url, lambda clock: PostgresStore(url, clock, schema), tmp_path)
     async with running(ledger):

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.integration.postgres_server import PASSWORD, started
+from tests.integration.postgres_server import PASSWORD
 from tests.integration.trouble import Ledger, running, until
 from torpor.adapters.postgres.options import PostgresOptions
 from torpor.adapters.postgres.store import PostgresStore
@@ -18,10 +18,9 @@ from torpor.adapters.sqlite.store import SqliteStore
 from torpor.kernel.parked import ParkedQuery
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.integration.postgres_server import PostgresServer
     from torpor import Tx
     from torpor.adapters.nats.embedded import EmbeddedNats
 
@@ -30,21 +29,13 @@ NUL = "a\x00b"
 LONG = "".join(random.Random(7).choices(string.printable, k=20_000))  # no index's row holds it, compressed or not
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server for all tests."""
-    server = started()
-    yield server
-    server.remove()
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 async def ledger(request: pytest.FixtureRequest, nats_server: EmbeddedNats, tmp_path: Path) -> AsyncIterator[Ledger]:
     """The service on NATS and each database."""
     if request.param == "sqlite":
         ledger = Ledger(nats_server.url, lambda clock: SqliteStore(str(tmp_path / "ledger.db"), clock), tmp_path)
     else:
-        url = request.getfixturevalue("server").url()
+        url = request.getfixturevalue("postgres").url()
         schema = PostgresOptions(schema=f"s{id(tmp_path)}")
         ledger = Ledger(nats_server.url, lambda clock: PostgresStore(url, clock, schema), tmp_path)
     async with running(ledger):

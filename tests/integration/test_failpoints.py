@@ -13,7 +13,6 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from tests.integration.postgres_server import started
 from tests.integration.postgres_wire import Proxy
 from torpor import Event, Message, Retry, Service, Tx
 from torpor.adapters.postgres.store import PostgresStore
@@ -28,7 +27,7 @@ from torpor.runtime.tx import Envelope
 from torpor.runtime.unit import Units
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from tests.integration.postgres_server import PostgresServer
 
@@ -100,18 +99,10 @@ class Bench:
         return Done(key=event.key, number=event.number)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A server for all tests of the module."""
-    server = started()
-    yield server
-    server.remove()
-
-
 @pytest.fixture
-async def proxy(server: PostgresServer) -> AsyncIterator[Proxy]:
+async def proxy(postgres: PostgresServer) -> AsyncIterator[Proxy]:
     """Stands before the server, and cuts connections."""
-    proxy = Proxy(server.port)
+    proxy = Proxy(postgres.port)
     await proxy.start()
     yield proxy
     await proxy.stop()
@@ -120,17 +111,17 @@ async def proxy(server: PostgresServer) -> AsyncIterator[Proxy]:
 @pytest.mark.parametrize("cut", ["lost", "unanswered"])
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_a_cut_at_any_exchange_changes_no_effect(
-    server: PostgresServer, proxy: Proxy, seed: int, cut: str
+    postgres: PostgresServer, proxy: Proxy, seed: int, cut: str
 ) -> None:
     """Each message has its effects once and its event once, in order, and what fails is parked once."""
     name = f"failpoints_{uuid4().hex}"
-    connection = await asyncpg.connect(server.url())
+    connection = await asyncpg.connect(postgres.url())
     await connection.execute(f"CREATE DATABASE {name}")
     await connection.close()
-    bench = Bench(server.url(name, port=proxy.port))
+    bench = Bench(postgres.url(name, port=proxy.port))
     await bench.store.migrate({"0001_effect.sql": TABLE})
     await bench.store.start()
-    observer = await asyncpg.connect(server.url(name))
+    observer = await asyncpg.connect(postgres.url(name))
     has_cut, exchange = True, 0
     while has_cut:
         exchange += 1

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.postgres_server import started
 from torpor import Event, Service, Tx
 from torpor.adapters.memory.broker import MemoryBroker, MemoryHub
 from torpor.adapters.system.clock import SystemClock
@@ -18,7 +17,7 @@ from torpor.cli import main
 from torpor.runtime.host import Host
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from tests.integration.postgres_server import PostgresServer
@@ -47,20 +46,12 @@ async def tally(event: Counted, tx: Tx) -> None:
     await tx.execute("INSERT INTO tally (number) VALUES ($1)", event.number)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A server for all tests."""
-    server = started()
-    yield server
-    server.remove()
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A new database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/{{service}}.db"
-    postgres: PostgresServer = request.getfixturevalue("server")
+    postgres: PostgresServer = request.getfixturevalue("postgres")
     return f"{postgres.url()}&schema={tmp_path.name}"
 
 
@@ -165,12 +156,12 @@ async def test_a_replay_beside_a_running_service(processes: Processes, monkeypat
     assert (state.kept, state.waiting) == (21, 0)
 
 
-async def test_a_hint_is_sooner_than_the_poll(server: PostgresServer, tmp_path: Path) -> None:
+async def test_a_hint_is_sooner_than_the_poll(postgres: PostgresServer, tmp_path: Path) -> None:
     """What another process commits is published several times sooner with hints than behind a pooler, where there are
     none."""
     medians = {}
     for pooled in ("no", "yes"):
-        processes = Processes(f"{server.url()}&schema={tmp_path.name}{pooled}&pooled={pooled}")
+        processes = Processes(f"{postgres.url()}&schema={tmp_path.name}{pooled}&pooled={pooled}")
         keeper, service = await processes.keeper(), await processes.service()
         waits = [await seconds_until_published(keeper, service, number) for number in range(7)]
         medians[pooled] = median(waits)

@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.postgres_server import administer, eventually, run_alone, started
+from tests.integration.postgres_server import administer, eventually, run_alone
 from tests.integration.postgres_wire import Bouncer
 from torpor.adapters.postgres.options import PostgresOptions
 from torpor.adapters.postgres.store import PostgresStore
@@ -23,7 +23,7 @@ from torpor.testing.conformance.store import claimed, committed, numbers_of, par
 from torpor.testing.conformance.store_sql import rows, run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from tests.integration.postgres_server import PostgresServer
 
@@ -31,26 +31,18 @@ MANY = 5_000
 STOCK = {"0001_stock.sql": "CREATE TABLE stock (sku TEXT PRIMARY KEY, n INTEGER)"}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A server for all tests."""
-    server = started()
-    yield server
-    server.remove()
-
-
 @pytest.fixture
-def url(server: PostgresServer) -> str:
+def url(postgres: PostgresServer) -> str:
     """The address of a new, empty database."""
     name = f"parked_{uuid4().hex}"
-    asyncio.run(administer(server.url(), f"CREATE DATABASE {name}"))
-    return server.url(name)
+    asyncio.run(administer(postgres.url(), f"CREATE DATABASE {name}"))
+    return postgres.url(name)
 
 
 @pytest.fixture
-async def store(server: PostgresServer) -> AsyncIterator[PostgresStore]:
+async def store(postgres: PostgresServer) -> AsyncIterator[PostgresStore]:
     """A started store on a schema of its own."""
-    store = PostgresStore(server.url(), SystemClock(), PostgresOptions(schema=f"parked {uuid4().hex}"))
+    store = PostgresStore(postgres.url(), SystemClock(), PostgresOptions(schema=f"parked {uuid4().hex}"))
     await store.migrate(STOCK)
     await store.start()
     yield store
@@ -131,14 +123,14 @@ async def test_queries_use_the_indexes(store: PostgresStore) -> None:
 
 
 @pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="not promised: PgBouncer is not installed")
-async def test_many_rows_through_a_pooler(server: PostgresServer) -> None:
+async def test_many_rows_through_a_pooler(postgres: PostgresServer) -> None:
     """COPY works behind PgBouncer in transaction mode, also when it fails, with units side by side."""
     name = f"pooled_{uuid4().hex}"
-    await administer(server.url(), f"CREATE DATABASE {name}")
-    bouncer = Bouncer(server, name)
+    await administer(postgres.url(), f"CREATE DATABASE {name}")
+    bouncer = Bouncer(postgres, name)
     bouncer.start()
     store = PostgresStore(
-        server.url(name, port=bouncer.port), SystemClock(), PostgresOptions(is_pooled=True, connections=6)
+        postgres.url(name, port=bouncer.port), SystemClock(), PostgresOptions(is_pooled=True, connections=6)
     )
     try:
         await eventually(lambda: store.migrate(STOCK))

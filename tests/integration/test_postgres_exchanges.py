@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from tests.integration.postgres_server import administer, started
+from tests.integration.postgres_server import administer
 from tests.integration.postgres_wire import Proxy
 from torpor.adapters.postgres.options import PostgresOptions
 from torpor.adapters.postgres.store import PostgresStore
@@ -18,7 +18,7 @@ from torpor.testing.conformance.store import OWN, committed, message, parked, pe
 from torpor.testing.conformance.store_sql import run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from tests.integration.postgres_server import PostgresServer
 
@@ -42,32 +42,24 @@ ODD = [
 INSERT = "INSERT INTO note (id) VALUES ($1)"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A server for all tests."""
-    server = started()
-    yield server
-    server.remove()
-
-
 @pytest.fixture
-async def proxy(server: PostgresServer) -> AsyncIterator[Proxy]:
+async def proxy(postgres: PostgresServer) -> AsyncIterator[Proxy]:
     """Stands before the server, and counts."""
-    proxy = Proxy(server.port)
+    proxy = Proxy(postgres.port)
     await proxy.start()
     yield proxy
     await proxy.stop()
 
 
 @pytest.fixture
-async def make(server: PostgresServer, proxy: Proxy) -> AsyncIterator[Callable[..., Any]]:
+async def make(postgres: PostgresServer, proxy: Proxy) -> AsyncIterator[Callable[..., Any]]:
     """Makes a started store on a new database, whose next unit of the binding `b` is a plain one."""
     made: list[PostgresStore] = []
 
     async def store_of(**options: Any) -> PostgresStore:
         name = f"exchanges_{uuid4().hex}"
-        await administer(server.url(), f"CREATE DATABASE {name}")
-        made.append(PostgresStore(server.url(name, port=proxy.port), SystemClock(), PostgresOptions(**options)))
+        await administer(postgres.url(), f"CREATE DATABASE {name}")
+        made.append(PostgresStore(postgres.url(name, port=proxy.port), SystemClock(), PostgresOptions(**options)))
         await made[-1].migrate(OWN)
         await made[-1].start()
         await handled(made[-1], [message("first")])

@@ -9,7 +9,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from tests.integration.postgres_server import PostgresServer, administer, blocks_read, eventually, started
+from tests.integration.postgres_server import administer, blocks_read, eventually
 from torpor.adapters.memory.clock import VirtualClock
 from torpor.adapters.postgres.options import PostgresOptions
 from torpor.adapters.postgres.queries import text
@@ -18,25 +18,19 @@ from torpor.kernel.errors import StoreUnavailable
 from torpor.testing.conformance.store import DEADLINE, committed, last_of, message, parked, pending_ids, relay_lease
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
+
+    from tests.integration.postgres_server import PostgresServer
 
 DAY = 86_400.0
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A server for all tests."""
-    server = started()
-    yield server
-    server.remove()
-
-
 @pytest.fixture
-async def url(server: PostgresServer) -> str:
+async def url(postgres: PostgresServer) -> str:
     """The address of a new database."""
     name = f"outbox_{uuid4().hex}"
-    await administer(server.url(), f"CREATE DATABASE {name}")
-    return server.url(name)
+    await administer(postgres.url(), f"CREATE DATABASE {name}")
+    return postgres.url(name)
 
 
 @pytest.fixture
@@ -274,14 +268,14 @@ async def test_behind_a_pooler_nobody_listens(stores: Callable[..., PostgresStor
         await pooled.hints.listen(lambda: None)
 
 
-async def test_a_crash_takes_back_whole_moves(server: PostgresServer, store: PostgresStore) -> None:
+async def test_a_crash_takes_back_whole_moves(postgres: PostgresServer, store: PostgresStore) -> None:
     """The cursors' last moves may be lost with a server, what was parked on the way with them, and never one of both;
     the lease is not. What commits after a move keeps it."""
     epoch = await relay_lease(store)
     await committed(store, *(message(id, key="k") for id in "123"))
     moved = last_of((await store.outbox.pending(10))[:2])
     await store.outbox.advance(moved, epoch, [parked("outbox", "2", key="k")])
-    await crash(server, store)
+    await crash(postgres, store)
 
     states = [row.message.id for row in await store.parking.list()], await pending_ids(store)
     assert states in ((["2"], ["3"]), ([], ["1", "2", "3"]))
@@ -291,7 +285,7 @@ async def test_a_crash_takes_back_whole_moves(server: PostgresServer, store: Pos
 
     await store.outbox.advance(last_of(await store.outbox.pending(10)), epoch)
     await committed(store, message("4", key="k"))
-    await crash(server, store)
+    await crash(postgres, store)
     assert await pending_ids(store) == ["4"]
 
 

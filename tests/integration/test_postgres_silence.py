@@ -11,7 +11,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from tests.integration.postgres_server import administer, eventually, run_alone, started
+from tests.integration.postgres_server import administer, eventually, run_alone
 from tests.integration.postgres_wire import Proxy
 from torpor.adapters.postgres.address import Address
 from torpor.adapters.postgres.options import PostgresOptions
@@ -23,7 +23,7 @@ from torpor.testing.conformance.store import DEADLINE, OWN, committed, message, 
 from torpor.testing.conformance.store_sql import run
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
     from tests.integration.postgres_server import PostgresServer
 
@@ -32,29 +32,21 @@ pytestmark = pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason=
 OPTIONS = {"silence_seconds": 1.0, "command_seconds": 600.0, "wait_seconds": 600.0}
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """A server for all tests."""
-    server = started()
-    yield server
-    server.remove()
-
-
 @pytest.fixture
-async def proxy(server: PostgresServer) -> AsyncIterator[Proxy]:
+async def proxy(postgres: PostgresServer) -> AsyncIterator[Proxy]:
     """The network before it."""
-    proxy = Proxy(server.port)
+    proxy = Proxy(postgres.port)
     await proxy.start()
     yield proxy
     await proxy.stop()
 
 
 @pytest.fixture
-async def store(server: PostgresServer, proxy: Proxy) -> AsyncIterator[PostgresStore]:
+async def store(postgres: PostgresServer, proxy: Proxy) -> AsyncIterator[PostgresStore]:
     """A store beyond the network, with a statement's timeout that no test waits for."""
     database = f"silence_{uuid4().hex}"
-    await administer(server.url(), f"CREATE DATABASE {database}")
-    store = PostgresStore(server.url(database, port=proxy.port), SystemClock(), PostgresOptions(**OPTIONS))  # type: ignore[arg-type]
+    await administer(postgres.url(), f"CREATE DATABASE {database}")
+    store = PostgresStore(postgres.url(database, port=proxy.port), SystemClock(), PostgresOptions(**OPTIONS))  # type: ignore[arg-type]
     await store.migrate(OWN)
     await store.start()
     yield store
@@ -88,12 +80,12 @@ async def test_a_unit_on_a_forgotten_connection(store: PostgresStore, proxy: Pro
         assert await pending_ids(store) == ["1", "2"]
 
 
-async def test_a_statement_whose_answer_is_lost(store: PostgresStore, server: PostgresServer, proxy: Proxy) -> None:
+async def test_a_statement_whose_answer_is_lost(store: PostgresStore, postgres: PostgresServer, proxy: Proxy) -> None:
     """When all was sent and confirmed and only the answer is missing, the connection is found lost too."""
     async with asyncio.timeout(DEADLINE), store.unit() as unit:
         asking = asyncio.create_task(run(unit, "SELECT pg_sleep(600)"))
         async with asyncio.timeout(DEADLINE):
-            while not await is_asleep(server):  # noqa: ASYNC110  # another process tells no event
+            while not await is_asleep(postgres):  # noqa: ASYNC110  # another process tells no event
                 await asyncio.sleep(0.01)
         proxy.forget()
         with pytest.raises(StoreUnavailable):
@@ -124,7 +116,7 @@ async def test_who_listens_is_told(store: PostgresStore, proxy: Proxy) -> None:
             await listening
 
 
-async def test_a_lost_connection_gives_up_those_that_wait(store: PostgresStore, server: PostgresServer) -> None:
+async def test_a_lost_connection_gives_up_those_that_wait(store: PostgresStore, postgres: PostgresServer) -> None:
     """What hit one may have hit them all: none of them is used again."""
     old = await pids(store, 4)
 
@@ -134,9 +126,9 @@ async def test_a_lost_connection_gives_up_those_that_wait(store: PostgresStore, 
     assert not old & await pids(store, 4)
 
 
-async def test_a_connection_is_watched_by_the_system(server: PostgresServer) -> None:
+async def test_a_connection_is_watched_by_the_system(postgres: PostgresServer) -> None:
     """The options of its socket are as asked; asyncpg still shows the socket."""
-    address = Address(server.url())
+    address = Address(postgres.url())
     connection = await connect(address, PostgresOptions(silence_seconds=6))
     try:
         line: Any = connection._transport.get_extra_info("socket")

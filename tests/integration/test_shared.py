@@ -20,7 +20,7 @@ from torpor.runtime.settings import Settings
 from torpor.testing.socket import TestSocket
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
     from tests.integration.postgres_server import PostgresServer
@@ -60,14 +60,6 @@ class Replica:
 
         @self.service.socket("/live", rules=[*limits, Limit(1, shared=True, strict=True, per=3600, by="everyone")])
         async def live(message: str) -> None: ...
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL server."""
-    server = started()
-    yield server
-    server.remove()
 
 
 @pytest.fixture

@@ -14,23 +14,16 @@ from orders.service import orders
 from payments.service import payments
 from shipping.service import shipping
 from tests.integration.kafka_server import Absent, KafkaServer
-from tests.integration.postgres_server import PostgresServer, started
 from torpor.assembly import Deployment, assemble
 from torpor.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from tests.integration.postgres_server import PostgresServer
+
 ORDERS = 40
 SERVICES = (orders, inventory, payments, shipping, notifications)
-
-
-@pytest.fixture
-def database() -> Iterator[PostgresServer]:
-    """A PostgreSQL server."""
-    server = started()
-    yield server
-    server.stop()
 
 
 @pytest.fixture
@@ -46,12 +39,12 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
 
 
 @pytest.fixture
-async def shop(kafka: KafkaServer, database: PostgresServer) -> AsyncIterator[Deployment]:
+async def shop(kafka: KafkaServer, postgres: PostgresServer) -> AsyncIterator[Deployment]:
     """The five services, each in a schema of its own; their topics have three partitions."""
     settings = Settings.read(
         {
             "TORPOR_BROKER_URL": f"{kafka.url}?partitions=3",
-            "TORPOR_DATABASE_URL": f"{database.url()}&schema={{service}}",
+            "TORPOR_DATABASE_URL": f"{postgres.url()}&schema={{service}}",
         }
     )
     deployment = assemble(SERVICES, settings)

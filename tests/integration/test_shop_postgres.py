@@ -13,34 +13,27 @@ from notifications.service import notifications
 from orders.service import orders
 from payments.service import payments
 from shipping.service import shipping
-from tests.integration.postgres_server import PostgresServer, started
 from torpor.adapters.nats.embedded import EmbeddedNats
 from torpor.assembly import Deployment, assemble
 from torpor.runtime.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from tests.integration.postgres_server import PostgresServer
 
 ORDERS = 40
 SERVICES = (orders, inventory, payments, shipping, notifications)
 
 
 @pytest.fixture
-def database() -> Iterator[PostgresServer]:
-    """A PostgreSQL server."""
-    server = started()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-async def shop(database: PostgresServer, tmp_path: Path) -> AsyncIterator[Deployment]:
+async def shop(postgres: PostgresServer, tmp_path: Path) -> AsyncIterator[Deployment]:
     """The five services, each in a schema of its own."""
     broker = EmbeddedNats(tmp_path / "nats")
     broker.start()
     settings = Settings.read(
-        {"TORPOR_BROKER_URL": broker.url, "TORPOR_DATABASE_URL": f"{database.url()}&schema={{service}}"}
+        {"TORPOR_BROKER_URL": broker.url, "TORPOR_DATABASE_URL": f"{postgres.url()}&schema={{service}}"}
     )
     deployment = assemble(SERVICES, settings)
     await deployment.migrate()
