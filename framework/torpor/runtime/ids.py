@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,28 +20,31 @@ _AT_ONCE = 32  # ids
 class Ids:
     """Makes ids that sort in the order in which this process made them."""
 
-    __slots__ = ("_last", "_millisecond", "_now", "_rest", "_start")
+    __slots__ = ("_last", "_lock", "_millisecond", "_now", "_rest", "_start")
 
     def __init__(self, now: Callable[[], int] = time.time_ns) -> None:
         self._now = now
+        self._lock = Lock()
         self._last = 0  # the time in milliseconds and the count within it, as one number
         self._millisecond = -1
         self._start = ""  # of the ids of that millisecond
         self._rest: list[str] = []  # the random ends of the next ids: to make one by itself costs as much as the rest
 
     def new(self) -> str:
-        """The next id. When a millisecond's count is used up it goes on in the next one."""
-        last = self._last = max(self._last + 1, self._now() // 1_000_000 << _COUNTED)
-        millisecond = last >> _COUNTED
-        if millisecond != self._millisecond:
-            self._millisecond = millisecond
-            self._start = f"{millisecond >> 16 & 0xFFFF_FFFF:08x}-{millisecond & 0xFFFF:04x}"
-        if not self._rest:
-            self._rest = _ends(os.urandom(_RANDOM * _AT_ONCE))
-        return f"{self._start}-{_VERSION | last & 0xFFF:04x}-{self._rest.pop()}"
+        """The next id, in any thread. When a millisecond's count is used up it goes on in the next one."""
+        with self._lock:
+            last = self._last = max(self._last + 1, self._now() // 1_000_000 << _COUNTED)
+            millisecond = last >> _COUNTED
+            if millisecond != self._millisecond:
+                self._millisecond = millisecond
+                self._start = f"{millisecond >> 16 & 0xFFFF_FFFF:08x}-{millisecond & 0xFFFF:04x}"
+            if not self._rest:
+                self._rest = _ends(os.urandom(_RANDOM * _AT_ONCE))
+            return f"{self._start}-{_VERSION | last & 0xFFF:04x}-{self._rest.pop()}"
 
     def forget(self) -> None:
         """Uses none of the randomness that is left: the process has been forked, and its parent will."""
+        self._lock = Lock()  # a thread of the parent may hold the other
         self._rest = []
 
 

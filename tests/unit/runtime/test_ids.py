@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
+from threading import Thread
 from uuid import UUID
 
 from hypothesis import given
@@ -43,6 +45,24 @@ def test_the_count_of_a_millisecond_runs_over_into_the_next() -> None:
     made = [ids.new() for _ in range(10_000)]
     assert made == sorted(set(made))
     assert {UUID(id).int >> 80 for id in made} == {5, 6, 7}
+
+
+def test_threads_share_no_id() -> None:
+    """Those that make ids at once have each their own, and each of them in order."""
+    ids, made = Ids(), [list[str]() for _ in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [Thread(target=lambda own=own: own.extend(ids.new() for _ in range(5_000))) for own in made]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert [len(own) for own in made] == [5_000] * 4
+    assert all(own == sorted(own) for own in made)
+    assert len({id[:18] for own in made for id in own}) == 20_000  # by time and count alone
 
 
 def test_a_forked_process_makes_ids_of_its_own() -> None:
