@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
-from torpor.adapters.postgres.rows import log_entry, parked_columns
+from torpor.adapters.postgres.rows import log_entries, parked_columns
 from torpor.adapters.postgres.text import read, stored
 from torpor.kernel.errors import LeaseLost
 from torpor.ports.outbox import LogState
@@ -54,7 +54,7 @@ class PostgresOutbox:
         for start in range(0, len(rows), _AT_ONCE):
             if start:
                 await asyncio.sleep(0)  # a large batch keeps nobody else from the loop
-            entries += [log_entry(row) for row in rows[start : start + _AT_ONCE]]
+            entries += log_entries(rows[start : start + _AT_ONCE])
         if state[-1] is not None:
             _leave_out(entries, json.loads(state[-1]))
         return entries

@@ -75,16 +75,22 @@ def timer_columns(timers: Iterable[Timer]) -> Columns:
     )
 
 
-def log_entry(row: Iterable[Any]) -> LogEntry:
-    """A row of `pending`."""
-    shard, position, topic, data, id, type, key, headers = row
-    return LogEntry(shard, position, _message(topic, data, id, type, key, headers))
+def log_entries(rows: Iterable[Iterable[Any]]) -> list[LogEntry]:
+    """Rows of `pending`. Those that follow each other with the same headers share their attributes, read once."""
+    written: str | None = None
+    attributes: Mapping[str, str] = {}
+    entries = []
+    for shard, position, topic, data, id, type, key, headers in rows:
+        if headers != written:
+            written, attributes = headers, _attributes(headers)
+        entries.append(LogEntry(shard, position, _message(topic, data, id, type, key, attributes)))
+    return entries
 
 
 def parked_message(row: Iterable[Any]) -> ParkedMessage:
     """A row of `parked` or `due`."""
     number, binding, topic, data, id, type, key, headers, reason, attempts, at, due_at = row
-    message = _message(topic, data, id, type, key, headers)
+    message = _message(topic, data, id, type, key, _attributes(headers))
     return ParkedMessage(
         read(binding), message, reason=read(reason), at=at, attempts=attempts, due_at=due_at, number=number
     )
@@ -92,8 +98,8 @@ def parked_message(row: Iterable[Any]) -> ParkedMessage:
 
 def timer(row: Iterable[Any]) -> Timer:
     """A row of `due_timers`."""
-    name, due_at, *message = row
-    return Timer(read(name), due_at, _message(*message))
+    name, due_at, topic, data, id, type, key, headers = row
+    return Timer(read(name), due_at, _message(topic, data, id, type, key, _attributes(headers)))
 
 
 def _columns(rows: list[tuple[Any, ...]]) -> Columns:
@@ -129,8 +135,12 @@ def headers_of(attributes: Mapping[str, str]) -> str:
     return "{" + ",".join([f"{_quoted(name)}:{_quoted(value)}" for name, value in attributes.items()]) + "}"
 
 
-def _message(topic: str, data: bytes, id: str, type: str, key: str | None, headers: str) -> Message:
-    attributes = _decode(headers)[0]
+def _attributes(headers: str) -> Mapping[str, str]:
+    attributes: Mapping[str, str] = _decode(headers)[0]
+    return attributes
+
+
+def _message(topic: str, data: bytes, id: str, type: str, key: str | None, attributes: Mapping[str, str]) -> Message:
     if ESCAPE in id or ESCAPE in topic or ESCAPE in type or (key is not None and ESCAPE in key):
         topic, id, type, key = read(topic), read(id), read(type), None if key is None else read(key)
     return Message(topic, data, id=id, type=type, key=key, attributes=attributes)
