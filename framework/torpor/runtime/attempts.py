@@ -257,7 +257,7 @@ class Attempts:
         """Adds to the unit what a handler has returned and published."""
         if isinstance(result, Park):
             raise ParkAsked(result.reason)
-        await tx.flush(flattened(result))
+        await tx.finish(flattened(result))
         effects.published += tx.published
         effects.fleeting += tx.fleeting
         effects.timers += tx.timers

@@ -238,7 +238,7 @@ class Host:
                 if request is not None:
                     await request.begin(unit.requests, handled.name, self.clock.time())
                 yield tx
-                await tx.flush()
+                await tx.finish()
             finally:
                 await tx.close()
             if request is not None:
@@ -316,7 +316,9 @@ class Host:
                 except BrokerUnavailable:
                     await self.broker.ping()  # who is there refuses this group; else all is tried again
 
-        await asyncio.gather(*map(begin, self.groups))
+        for failure in await asyncio.gather(*map(begin, self.groups), return_exceptions=True):  # none is left behind
+            if failure is not None:
+                raise failure
 
     def _feed_all(self) -> None:
         """Makes what brings each handler what it is for."""

@@ -44,7 +44,7 @@ class Single:
             tx = Tx(unit, self._handled, envelope=self._context.envelope, message=message)
             try:
                 result = await self._handled.call.invoke(Scope(self._context.resources, tx=tx, payload=payload), {})
-                await tx.flush(flattened(result) if self._returns_events else ())
+                await tx.finish(flattened(result) if self._returns_events else ())
             finally:
                 await tx.close()
             if tx.published or tx.timers:

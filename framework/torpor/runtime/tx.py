@@ -217,7 +217,7 @@ class Tx:
 
         return StepKey(self._handled.name, self._request if self.message is None else self.message.id)
 
-    async def flush(self, returned: Iterable[Contract] = ()) -> None:
+    async def finish(self, returned: Iterable[Contract] = ()) -> None:
         """Publishes what the handler has returned, at one time, and sends what was handed over and not yet sent: the
         session's changes, and the deferred statements unless the unit gathers those of several handlers."""
         if returned:

@@ -46,7 +46,7 @@ async def test_what_is_returned_together_tells_one_time() -> None:
         tx = Tx(unit, bind(service).subscribers[0].handled, envelope=Envelope("works", clock=clock), message=None)
         for number in range(2):
             tx.publish(Done(number=number))
-        await tx.flush([Done(number=2), Done(number=3), Hinted(number=4)])
+        await tx.finish([Done(number=2), Done(number=3), Hinted(number=4)])
 
     first, second, third, fourth = tx.published
     (hint,) = tx.fleeting
